@@ -1,0 +1,48 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+/// The recorder is compiled in by default. In C a trait is not visible by itself, hence the define.
+let recorderDefine: [CSetting] = [.define("MEMPOOL_RECORDER", to: "1", .when(traits: ["Recorder"]))]
+
+let package = Package(
+    name: "mempool",
+    products: [
+        // Both targets, so that a program which depends on the pool has the recorder with nothing to call.
+        .library(name: "Mempool", targets: ["Mempool", "MempoolRecorder"]),
+        .executable(name: "mempool-doctor", targets: ["mempool-doctor"]),
+    ],
+    traits: [
+        .trait(
+            name: "Recorder",
+            description: "Compiles the debug recorder in: on in debug builds, asleep in release builds."
+        ),
+        .default(enabledTraits: ["Recorder"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    ],
+    targets: [
+        // The pool and its recorder.
+        .target(name: "CMempoolPlatform", cSettings: recorderDefine),
+        .target(name: "Mempool", dependencies: ["CMempoolPlatform"]),
+        .target(name: "MempoolRecording"),
+        .target(name: "MempoolRecorder", dependencies: ["Mempool", "MempoolRecording", "CMempoolPlatform"]),
+
+        // From a recording to a report; none of this runs in the observed process.
+        .target(name: "MempoolAnalysis", dependencies: ["MempoolRecording"]),
+        .target(name: "MempoolReporters", dependencies: ["MempoolAnalysis"]),
+
+        // The command and what it runs.
+        .target(name: "SegmentLog", dependencies: ["Mempool"], path: "Examples/SegmentLog"),
+        .target(name: "MempoolWorkloads", dependencies: ["Mempool", "MempoolRecorder", "SegmentLog"]),
+        .executableTarget(
+            name: "mempool-doctor",
+            dependencies: [
+                "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]
+        ),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .gnu17
+)

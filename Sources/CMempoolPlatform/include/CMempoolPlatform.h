@@ -1,0 +1,3 @@
+#ifndef CMEMPOOL_PLATFORM_H
+#define CMEMPOOL_PLATFORM_H
+#endif

@@ -1,0 +1,124 @@
+// The first page of a recording: who wrote it, how it ended, where the sections are.
+
+/// Where one section lies and how much of it is published.
+package struct SectionEntry: BitwiseCopyable, Sendable, Equatable {
+    /// Bytes from the start of the file.
+    package var offset: UInt64 = 0
+    /// Records that fit at most.
+    package var capacity: UInt64 = 0
+    /// Records that may be read; only grows. Written with a release store after the records.
+    package var published: UInt64 = 0
+    /// Bytes per record; a reader of the same version refuses another value.
+    package var recordBytes: UInt32 = 0
+    package var reserved: UInt32 = 0
+
+    package init() {}
+}
+
+/// How much did not fit, by section.
+package struct DroppedCounters: BitwiseCopyable, Sendable, Equatable {
+    /// Gets whose slot number lies beyond the ledger.
+    package var ledger: UInt64 = 0
+    /// Captures whose stack found no room.
+    package var stacks: UInt64 = 0
+    package var findings: UInt64 = 0
+    package var strings: UInt64 = 0
+    package var modules: UInt64 = 0
+    package var pools: UInt64 = 0
+
+    package init() {}
+
+    package var total: UInt64 { ledger &+ stacks &+ findings &+ strings &+ modules &+ pools }
+}
+
+/// How stacks were captured.
+package enum UnwinderKind: UInt32, Sendable {
+    case none = 0
+    case libunwind = 1
+    /// libunwind could not be loaded: frame pointers only, frames of code without them are missing.
+    case framePointers = 2
+}
+
+/// How much the recorder does.
+package enum RecorderLevel: UInt32, Sendable, CaseIterable {
+    case off = 0
+    case sampled = 1
+    case full = 2
+    case paranoid = 3
+
+    package var name: String {
+        switch self {
+        case .off: "off"
+        case .sampled: "sampled"
+        case .full: "full"
+        case .paranoid: "paranoid"
+        }
+    }
+
+    package init?(name: String) {
+        guard let level = Self.allCases.first(where: { $0.name == name }) else { return nil }
+        self = level
+    }
+}
+
+/// The header record at offset 0.
+///
+/// `magic` is stored last when the file is set up, so a file without it was never complete.
+package struct RecordingHeader: BitwiseCopyable, Sendable {
+    package var magic: UInt64 = 0
+    package var version: UInt32 = RecordingLayout.version
+    package var headerBytes: UInt32 = UInt32(RecordingLayout.headerBytes)
+    package var processID: UInt32 = 0
+    package var level: UInt32 = 0
+    package var frameLimit: UInt32 = 0
+    package var unwinder: UInt32 = 0
+    /// Nanoseconds since 1970.
+    package var startRealtime: UInt64 = 0
+    /// Nanoseconds of CLOCK_MONOTONIC_COARSE; all other times of the file are on this clock.
+    package var startMonotonic: UInt64 = 0
+    /// The last time the recorder wrote anything but a ledger record.
+    package var lastMonotonic: UInt64 = 0
+    /// 0 until a clean exit.
+    package var endMonotonic: UInt64 = 0
+    /// `cleanExitFlag`.
+    package var flags: UInt64 = 0
+    package var exitStatus: Int32 = 0
+    package var reserved: UInt32 = 0
+    /// Private memory of the recorder beside this file, bytes.
+    package var recorderHeapBytes: UInt64 = 0
+    package var commandLine = StringReference()
+    package var executable = StringReference()
+    package var dropped = DroppedCounters()
+    package var sections:
+        (
+            SectionEntry, SectionEntry, SectionEntry, SectionEntry,
+            SectionEntry, SectionEntry, SectionEntry, SectionEntry
+        ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
+
+    package static let cleanExitFlag: UInt64 = 1
+
+    package init() {}
+
+    /// Byte offset of a section's entry inside the header, for writers that publish counts in place.
+    package static func entryOffset(_ section: RecordingSection) -> Int {
+        (MemoryLayout<RecordingHeader>.offset(of: \.sections) ?? 0)
+            + section.rawValue * MemoryLayout<SectionEntry>.stride
+    }
+
+    package subscript(section: RecordingSection) -> SectionEntry {
+        get {
+            withUnsafeBytes(of: sections) {
+                $0.load(fromByteOffset: section.rawValue * MemoryLayout<SectionEntry>.stride, as: SectionEntry.self)
+            }
+        }
+        set {
+            withUnsafeMutableBytes(of: &sections) {
+                $0.storeBytes(
+                    of: newValue,
+                    toByteOffset: section.rawValue * MemoryLayout<SectionEntry>.stride,
+                    as: SectionEntry.self
+                )
+            }
+        }
+    }
+}

@@ -42,6 +42,9 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
+
+        // The manual page against the built command.
+        .testTarget(name: "ManPageTests"),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

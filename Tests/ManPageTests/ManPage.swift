@@ -6,12 +6,11 @@ import Foundation
 /// A manual page in mdoc source, as far as the tests understand it.
 struct ManPage {
     /// One command line of the EXAMPLES section.
-    struct Example: Sendable, CustomTestStringConvertible {
+    struct Example: Sendable {
         /// What stands after the `$ ` prompt.
         var command: String
         /// The exit status it must have, from the comment `.\" status N` before it; 0 without one.
         var status: Int32
-        var testDescription: String { command }
     }
 
     let lines: [String]

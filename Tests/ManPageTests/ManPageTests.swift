@@ -33,12 +33,13 @@ struct ManPageTests {
         #expect(described == help.rootOptions.union(["--generate-completion-script"]))
     }
 
-    @Test("shows in its synopsis every option it describes")
+    @Test("shows in its synopsis every option it describes, by its long name")
     func synopsis() throws {
         let page = try Self.page.get()
         var described = page.optionsBySubcommand
         described[Self.everyCommand] = nil
-        #expect(page.synopsisOptions == described.values.reduce(into: Set()) { $0.formUnion($1) })
+        let options = described.values.reduce(into: Set()) { $0.formUnion($1) }
+        #expect(page.synopsisOptions == options.filter { $0.hasPrefix("--") })
     }
 
     @Test("describes exactly the keys of MEMPOOL_DEBUG")

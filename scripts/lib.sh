@@ -55,3 +55,12 @@ build_doctor() {
   swift build -c release --product mempool-doctor >&2
   printf '%s/mempool-doctor\n' "$(swift build -c release --show-bin-path)"
 }
+
+# Sends the recordings of this script's processes to a folder that is removed at its end: tests leak on purpose, and
+# what a program with findings recorded stays where it is otherwise.
+discard_recordings() {
+  XDG_RUNTIME_DIR=$(mktemp -d)
+  export XDG_RUNTIME_DIR
+  # shellcheck disable=SC2064 # the folder of now, whatever the variable holds later
+  trap "rm -rf '$XDG_RUNTIME_DIR'" EXIT
+}

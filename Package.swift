@@ -44,7 +44,7 @@ let package = Package(
         ),
 
         // The manual page against the built command.
-        .testTarget(name: "ManPageTests"),
+        .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

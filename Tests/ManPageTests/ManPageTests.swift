@@ -1,6 +1,7 @@
 // Tests that mempool-doctor.1 says what the command does: same options, same keys, examples that run.
 
 import Foundation
+import MempoolRecorder
 import Testing
 
 @Suite("The manual page mempool-doctor(1)")
@@ -44,7 +45,7 @@ struct ManPageTests {
 
     @Test("describes exactly the keys of MEMPOOL_DEBUG")
     func debugKeys() throws {
-        let keys: Set = ["level", "recording", "exitcode", "frames", "max-ledger", "quiet"]
+        let keys = Set(RecorderOptions.keys)
         #expect(try Self.page.get().debugKeys == keys)
     }
 

@@ -43,6 +43,10 @@ let package = Package(
             ]
         ),
 
+        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
+        .testTarget(
+            name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
+        ),
         // The manual page against the built command.
         .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
     ],

@@ -64,7 +64,7 @@ struct ManPageTests {
             // What the examples call `server` is a program of the checkout that leaks.
             try FileManager.default.createSymbolicLink(
                 at: folder.appendingPathComponent("server"),
-                withDestinationURL: Checkout.executables.appendingPathComponent("leak-example")
+                withDestinationURL: Checkout.executables.appendingPathComponent("example-leak")
             )
             for example in page.examples {
                 let outcome = try Checkout.run(example.command, in: folder)

@@ -11,6 +11,8 @@ struct ManPage {
         var command: String
         /// The exit status it must have, from the comment `.\" status N` before it; 0 without one.
         var status: Int32
+        /// Whether a comment `.\" long` keeps it out of the quick tests.
+        var isLong: Bool
     }
 
     let lines: [String]
@@ -64,12 +66,16 @@ struct ManPage {
     var examples: [Example] {
         var examples: [Example] = []
         var status: Int32 = 0
+        var isLong = false
         for line in section("EXAMPLES") {
             if line.hasPrefix(#".\" status "#) {
                 status = Int32(line.dropFirst(11)) ?? -1
+            } else if line == #".\" long"# {
+                isLong = true
             } else if line.hasPrefix("$ ") {
-                examples.append(Example(command: String(line.dropFirst(2)), status: status))
+                examples.append(Example(command: String(line.dropFirst(2)), status: status, isLong: isLong))
                 status = 0
+                isLong = false
             }
         }
         return examples

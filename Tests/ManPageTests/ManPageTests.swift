@@ -66,7 +66,8 @@ struct ManPageTests {
                 at: folder.appendingPathComponent("server"),
                 withDestinationURL: Checkout.executables.appendingPathComponent("example-leak")
             )
-            for example in page.examples {
+            let runsLong = ProcessInfo.processInfo.environment["MEMPOOL_LONG_TESTS"] == "1"
+            for example in page.examples where runsLong || !example.isLong {
                 let outcome = try Checkout.run(example.command, in: folder)
                 #expect(outcome.status == example.status, "\(example.command)\n\(outcome.errors)")
             }

@@ -47,6 +47,8 @@ let package = Package(
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
+        // The manual page against the built command.
+        .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

@@ -1,3 +1,177 @@
+// The C that Swift cannot say: thread-local storage, atomic access to mapped memory, stack capture through libunwind,
+// exit hooks. No policy: every decision is taken in Swift.
 #ifndef CMEMPOOL_PLATFORM_H
 #define CMEMPOOL_PLATFORM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CMEMPOOL_INLINE static inline __attribute__((always_inline))
+
+// MARK: - Slots
+
+/// What the process knows about one buffer. Lives in one table for all pools, at the index that tickets carry.
+///
+/// The generation is even while the pool owns the buffer and odd while a caller does, so it counts gets and puts by
+/// itself. Tickets hold its low half; the high half is touched once in 2^31 pairs.
+typedef struct cmempool_slot {
+    uint32_t generation;
+    uint32_t generation_high;
+    void *_Nullable base;
+} cmempool_slot;
+
+// MARK: - Thread caches
+
+/// The most slot numbers a magazine holds.
+#define CMEMPOOL_MAGAZINE_SLOTS 64
+/// Pools with an index below this have thread caches; the others work through the shared shelf only.
+#define CMEMPOOL_CACHED_POOLS 64
+
+/// Idle buffers of one bucket in the hands of one thread.
+typedef struct cmempool_magazine {
+    uint32_t count;
+    uint32_t limit;
+    /// The shape word (capacity, pool, bucket) of a whole buffer of this bucket.
+    uint64_t shape;
+    uint32_t slots[CMEMPOOL_MAGAZINE_SLOTS];
+} cmempool_magazine;
+
+/// The magazines of one pool in one thread; `bucket_count` of them follow.
+typedef struct cmempool_cache {
+    cmempool_slot *_Nonnull slots;
+    struct cmempool_thread *_Nonnull thread;
+    uint32_t pool_index;
+    uint32_t bucket_count;
+    cmempool_magazine magazines[];
+} cmempool_cache;
+
+/// One thread's caches by pool index.
+///
+/// `fast` is what the inlined path reads; it stays empty while a recorder watches, so that every call takes the slow
+/// path, which works on `owned`.
+typedef struct cmempool_thread {
+    cmempool_cache *_Nullable fast[CMEMPOOL_CACHED_POOLS];
+    cmempool_cache *_Nullable owned[CMEMPOOL_CACHED_POOLS];
+    uint32_t thread_id;
+    uint32_t is_registered;
+} cmempool_thread;
+
+// Initial-exec: an executable reads its thread pointer without a call, and so does a shared library.
+extern _Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_model("initial-exec")));
+
+CMEMPOOL_INLINE cmempool_thread *_Nonnull cmempool_thread_current(void) { return &cmempool_this_thread; }
+
+CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_fast_cache(intptr_t pool_index) {
+    return cmempool_this_thread.fast[pool_index];
+}
+
+CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_magazine_at(cmempool_cache *_Nonnull cache, intptr_t bucket) {
+    return &cache->magazines[bucket];
+}
+
+CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_magazine_slots(cmempool_magazine *_Nonnull magazine) {
+    return magazine->slots;
+}
+
+CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
+    return sizeof(cmempool_cache) + bucket_count * sizeof(cmempool_magazine);
+}
+
+/// Asks for `cmempool_thread_exit` to be called when this thread ends.
+void cmempool_register_thread(cmempool_thread *_Nonnull thread);
+/// Implemented by the pool: returns the thread's magazines. May run more than once for a thread.
+void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
+/// The kernel's identifier of the calling thread; cached per thread.
+uint32_t cmempool_thread_id(void);
+
+// MARK: - Atomic access to plain memory
+// Swift's atomics cannot be laid over memory that another process reads or that a C structure owns.
+
+CMEMPOOL_INLINE uint32_t cmempool_load32(const uint32_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+CMEMPOOL_INLINE void cmempool_store32(uint32_t *_Nonnull p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+CMEMPOOL_INLINE uint32_t cmempool_load32_acquire(const uint32_t *_Nonnull p) {
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+CMEMPOOL_INLINE void cmempool_store32_release(uint32_t *_Nonnull p, uint32_t v) {
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+CMEMPOOL_INLINE bool cmempool_exchange32(uint32_t *_Nonnull p, uint32_t expected, uint32_t desired) {
+    return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+CMEMPOOL_INLINE uint64_t cmempool_load64(const uint64_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+CMEMPOOL_INLINE void cmempool_store64(uint64_t *_Nonnull p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+CMEMPOOL_INLINE uint64_t cmempool_load64_acquire(const uint64_t *_Nonnull p) {
+    return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+CMEMPOOL_INLINE void cmempool_store64_release(uint64_t *_Nonnull p, uint64_t v) {
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+}
+CMEMPOOL_INLINE uint64_t cmempool_add64(uint64_t *_Nonnull p, uint64_t v) {
+    return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+}
+CMEMPOOL_INLINE bool cmempool_exchange64(uint64_t *_Nonnull p, uint64_t expected, uint64_t desired) {
+    return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
+
+// MARK: - The recorder's seams
+
+/// Starts the recorder if it is linked in. The pool calls it once, before its first slow path does anything.
+void cmempool_start_recorder(void);
+
+/// Holds the pointer to the recorder in a page that the kernel clears in every forked child, however it was forked.
+void cmempool_set_recorder_root(void *_Nullable root);
+extern void *_Nullable cmempool_recorder_root_page[];
+CMEMPOOL_INLINE void *_Nullable cmempool_recorder_root(void) {
+    return __atomic_load_n(&cmempool_recorder_root_page[0], __ATOMIC_ACQUIRE);
+}
+
+/// How `cmempool_capture` finds frames.
+typedef enum cmempool_unwinder {
+    CMEMPOOL_UNWINDER_NONE = 0,
+    CMEMPOOL_UNWINDER_LIBUNWIND = 1,
+    CMEMPOOL_UNWINDER_FRAME_POINTERS = 2,
+} cmempool_unwinder;
+
+/// Loads libunwind if it is there; otherwise captures follow frame pointers. Not thread-safe: call once.
+cmempool_unwinder cmempool_load_unwinder(void);
+
+/// The top bit marks a frame that is the resume point of an async parent, not a return address.
+#define CMEMPOOL_ASYNC_FRAME (UINT64_C(1) << 63)
+
+/// Writes the program counters of the calling thread's stack, innermost first, then those of its async parents.
+/// Returns how many were written, at most `limit`. No allocation, no lock once the thread is warm.
+uint32_t cmempool_capture(uint64_t *_Nonnull frames, uint32_t limit);
+
+/// Names the function at a program counter into `name` (mangled); false if it has no name. Slow: for a few lines at exit.
+bool cmempool_function_name(uint64_t program_counter, char *_Nonnull name, size_t name_bytes);
+/// Demangles a Swift name into `name`; false if it is none.
+bool cmempool_demangle(const char *_Nonnull mangled, char *_Nonnull name, size_t name_bytes);
+
+/// One loaded ELF image.
+typedef struct cmempool_module {
+    uint64_t base;
+    uint64_t start;
+    uint64_t end;
+    const char *_Nonnull path;
+    uint32_t build_id_bytes;
+    uint8_t build_id[20];
+} cmempool_module;
+
+/// Calls `visit` for each loaded image; stops when it returns false.
+void cmempool_each_module(bool (*_Nonnull visit)(const cmempool_module *_Nonnull, void *_Nullable),
+                          void *_Nullable context);
+/// Changes whenever an image was loaded or unloaded.
+uint64_t cmempool_module_epoch(void);
+
+/// CLOCK_MONOTONIC_COARSE, nanoseconds: a few nanoseconds to read, a few milliseconds of resolution.
+uint64_t cmempool_now(void);
+
+/// The value of an environment variable, or NULL if it is unset or the process runs with raised privileges.
+const char *_Nullable cmempool_secure_getenv(const char *_Nonnull name);
+
+/// Reserves file space and maps it writable, so that a full disk is an error number and never a signal. 0 or errno.
+int cmempool_reserve(int descriptor, void *_Nonnull base, uint64_t offset, uint64_t bytes);
+
 #endif

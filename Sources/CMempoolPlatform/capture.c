@@ -1,0 +1,238 @@
+// Stack capture through libunwind, loaded at run time so that programs do not depend on it, and the async parents.
+#define _GNU_SOURCE
+#define UNW_LOCAL_ONLY 1
+#include "CMempoolPlatform.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+#if MEMPOOL_RECORDER
+#include <libunwind.h>
+
+// The header spells the functions of local unwinding as macros over these architecture-specific symbols.
+#define SYMBOL_TEXT_(name) #name
+#define SYMBOL_TEXT(name) SYMBOL_TEXT_(name)
+
+static int (*backtrace_function)(void **, int);
+static int (*get_context)(unw_context_t *);
+static int (*init_local)(unw_cursor_t *, unw_context_t *);
+static int (*set_register)(unw_cursor_t *, int, unw_word_t);
+static int (*get_name)(unw_cursor_t *, char *, size_t, unw_word_t *);
+
+// In a static executable dlopen crashes; such a program has no interpreter segment.
+static bool is_dynamically_linked(void) {
+    const ElfW(Phdr) *header = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+    size_t count = getauxval(AT_PHNUM);
+    for (size_t i = 0; header && i < count; i++)
+        if (header[i].p_type == PT_INTERP) return true;
+    return false;
+}
+
+cmempool_unwinder cmempool_load_unwinder(void) {
+    void *library = is_dynamically_linked() ? dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL) : NULL;
+    if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
+    *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
+    *(void **)&init_local = dlsym(library, SYMBOL_TEXT(unw_init_local));
+    *(void **)&set_register = dlsym(library, SYMBOL_TEXT(unw_set_reg));
+    *(void **)&get_name = dlsym(library, SYMBOL_TEXT(unw_get_proc_name));
+    *(void **)&backtrace_function = dlsym(library, "unw_backtrace");
+    return backtrace_function ? CMEMPOOL_UNWINDER_LIBUNWIND : CMEMPOOL_UNWINDER_FRAME_POINTERS;
+}
+
+// MARK: - Bounds of the calling thread's stack
+
+typedef struct stack_bounds {
+    uintptr_t low;
+    uintptr_t high;
+} stack_bounds;
+
+static _Thread_local stack_bounds bounds __attribute__((tls_model("initial-exec")));
+
+static stack_bounds this_stack(void) {
+    if (bounds.high == 0) {
+        pthread_attr_t attributes;
+        bounds.low = 1;
+        bounds.high = 1;
+        if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+            void *address;
+            size_t size;
+            if (pthread_attr_getstack(&attributes, &address, &size) == 0) {
+                bounds.low = (uintptr_t)address;
+                bounds.high = (uintptr_t)address + size;
+            }
+            pthread_attr_destroy(&attributes);
+        }
+    }
+    return bounds;
+}
+
+// A frame pointer may be dereferenced if the two words it points at lie on this stack.
+static inline bool is_frame(uintptr_t pointer, uintptr_t after, stack_bounds stack) {
+    return pointer > after && pointer <= stack.high - 2 * sizeof(uintptr_t) && pointer % sizeof(uintptr_t) == 0;
+}
+
+// MARK: - Async parents
+
+// The Swift runtime's function that runs a job: the frame above it belongs to an async function, whose context lies just
+// below its frame pointer. Known return addresses are remembered, as finding a name is slow.
+#define JOB_CACHE_ENTRIES 1024
+static uint64_t job_cache[JOB_CACHE_ENTRIES];  // address << 1 | is a job's
+
+static bool is_named_like_job_runner(uintptr_t address) {
+    char name[256];
+    Dl_info info;
+    if (dladdr((void *)address, &info) && info.dli_sname) {
+        strncpy(name, info.dli_sname, sizeof name - 1);
+        name[sizeof name - 1] = 0;
+    } else if (!cmempool_function_name(address, name, sizeof name)) {
+        return false;
+    }
+    return strstr(name, "runJobInEstablishedExecutorContext") != NULL;
+}
+
+static bool returns_into_job_runner(uintptr_t address) {
+    uint64_t *entry = &job_cache[(address >> 2) % JOB_CACHE_ENTRIES];
+    uint64_t known = cmempool_load64(entry);
+    if (known >> 1 == address) return known & 1;
+    bool is_job = is_named_like_job_runner(address);
+    cmempool_store64(entry, (uint64_t)address << 1 | is_job);
+    return is_job;
+}
+
+// An async context is {parent, resume function}. Chains are bounded by the frame limit; the words are readable as long
+// as the chain is one, which the runtime guarantees while the task runs.
+static uint32_t append_async_parents(uintptr_t *context, uint64_t *frames, uint32_t count, uint32_t limit) {
+    while (context && (uintptr_t)context % sizeof(uintptr_t) == 0 && count < limit) {
+        uintptr_t resume = context[1];
+        if (resume) frames[count++] = (uint64_t)resume | CMEMPOOL_ASYNC_FRAME;
+        context = (uintptr_t *)context[0];
+    }
+    return count;
+}
+
+// MARK: - Capture
+
+__attribute__((noinline)) uint32_t cmempool_capture(uint64_t *frames, uint32_t limit) {
+    stack_bounds stack = this_stack();
+    uintptr_t own = (uintptr_t)__builtin_frame_address(0);
+    bool walkable = own >= stack.low && is_frame(own, 0, stack);
+
+    uint32_t count = 0;
+    if (backtrace_function) {
+        int found = backtrace_function((void **)frames, (int)limit);
+        if (found > 0) count = (uint32_t)found;
+        // Frame 0 is this function.
+        if (count > 0) {
+            count -= 1;
+            memmove(frames, frames + 1, count * sizeof *frames);
+        }
+    }
+    if (!walkable) return count;
+
+    bool follow = count == 0;
+    for (uintptr_t pointer = own;;) {
+        uintptr_t *frame = (uintptr_t *)pointer;
+        if (frame[1] == 0) break;
+        if (follow && count < limit) frames[count++] = frame[1];
+        if (returns_into_job_runner(frame[1])) {
+            // The runtime's own frames below an async function say nothing; the async parents do.
+            uint32_t keep = count;
+            for (uint32_t i = 0; i < count; i++)
+                if (frames[i] == frame[1]) keep = i;
+            return append_async_parents((uintptr_t *)frame[-1], frames, keep, limit);
+        }
+        if (!is_frame(frame[0], pointer, stack)) break;
+        pointer = frame[0];
+    }
+    return count;
+}
+
+bool cmempool_function_name(uint64_t program_counter, char *name, size_t name_bytes) {
+    Dl_info info;
+    if (dladdr((void *)program_counter, &info) && info.dli_sname && strlen(info.dli_sname) < name_bytes) {
+        strcpy(name, info.dli_sname);
+        return true;
+    }
+    if (!get_context || !init_local || !set_register || !get_name) return false;
+    unw_context_t context;
+    unw_cursor_t cursor;
+    unw_word_t offset;
+    if (get_context(&context) != 0 || init_local(&cursor, &context) != 0) return false;
+    if (set_register(&cursor, UNW_REG_IP, program_counter) != 0) return false;
+    return get_name(&cursor, name, name_bytes, &offset) == 0;
+}
+
+// Exported by the Swift runtime; the result is allocated with malloc.
+extern char *swift_demangle(const char *name, size_t name_bytes, char *output, size_t *output_bytes, uint32_t flags);
+
+bool cmempool_demangle(const char *mangled, char *name, size_t name_bytes) {
+    char *text = swift_demangle(mangled, strlen(mangled), NULL, NULL, 0);
+    if (!text) return false;
+    strncpy(name, text, name_bytes - 1);
+    name[name_bytes - 1] = 0;
+    free(text);
+    return true;
+}
+
+// MARK: - Modules
+
+typedef struct module_visit {
+    bool (*visit)(const cmempool_module *, void *);
+    void *context;
+} module_visit;
+
+static void read_build_id(const struct dl_phdr_info *info, const ElfW(Phdr) *segment, cmempool_module *module) {
+    const char *at = (const char *)(info->dlpi_addr + segment->p_vaddr);
+    const char *end = at + segment->p_memsz;
+    while (at + sizeof(ElfW(Nhdr)) <= end) {
+        const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)at;
+        const char *owner = at + sizeof *note;
+        const char *description = owner + ((note->n_namesz + 3) & ~3u);
+        if (description + note->n_descsz > end) return;
+        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(owner, "GNU", 4) == 0) {
+            module->build_id_bytes = note->n_descsz < sizeof module->build_id ? note->n_descsz : sizeof module->build_id;
+            memcpy(module->build_id, description, module->build_id_bytes);
+            return;
+        }
+        at = description + ((note->n_descsz + 3) & ~3u);
+    }
+}
+
+static int visit_module(struct dl_phdr_info *info, size_t size, void *argument) {
+    (void)size;
+    module_visit *visit = argument;
+    cmempool_module module = {.base = info->dlpi_addr, .path = info->dlpi_name ? info->dlpi_name : ""};
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        if (segment->p_type == PT_NOTE && module.build_id_bytes == 0) read_build_id(info, segment, &module);
+        if (segment->p_type != PT_LOAD || !(segment->p_flags & PF_X)) continue;
+        uint64_t start = info->dlpi_addr + segment->p_vaddr;
+        uint64_t end = start + segment->p_memsz;
+        if (module.end == 0 || start < module.start) module.start = start;
+        if (end > module.end) module.end = end;
+    }
+    return visit->visit(&module, visit->context) ? 0 : 1;
+}
+
+void cmempool_each_module(bool (*visit)(const cmempool_module *, void *), void *context) {
+    module_visit state = {visit, context};
+    dl_iterate_phdr(visit_module, &state);
+}
+
+static int read_epoch(struct dl_phdr_info *info, size_t size, void *epoch) {
+    (void)size;
+    *(uint64_t *)epoch = info->dlpi_adds + info->dlpi_subs;
+    return 1;
+}
+
+uint64_t cmempool_module_epoch(void) {
+    uint64_t epoch = 0;
+    dl_iterate_phdr(read_epoch, &epoch);
+    return epoch;
+}
+#endif

@@ -1,0 +1,67 @@
+// Where the recorder is reached from: the pool's first use, the end of the process, a fork; and what it maps.
+#define _GNU_SOURCE
+#include "CMempoolPlatform.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#if MEMPOOL_RECORDER
+// Implemented in Swift by the recorder, which is linked beside the pool. Weak, as the pool must link without it.
+extern void mempool_recorder_start(void) __attribute__((weak));
+extern void mempool_recorder_exit(int status) __attribute__((weak));
+
+void cmempool_start_recorder(void) {
+    if (mempool_recorder_start) mempool_recorder_start();
+}
+
+static void at_exit(int status, void *unused) {
+    (void)unused;
+    mempool_recorder_exit(status);
+}
+
+// Registered before anything of the program runs, so that it runs after the program's own exit handlers: buffers they
+// return are not leaks.
+__attribute__((constructor)) static void register_exit(void) {
+    if (mempool_recorder_exit) on_exit(at_exit, NULL);
+}
+#else
+void cmempool_start_recorder(void) {}
+#endif
+
+// A page of its own: the kernel wipes whole pages.
+__attribute__((aligned(4096))) void *cmempool_recorder_root_page[4096 / sizeof(void *)];
+
+void cmempool_set_recorder_root(void *root) {
+    madvise(cmempool_recorder_root_page, sizeof cmempool_recorder_root_page, MADV_WIPEONFORK);
+    __atomic_store_n(&cmempool_recorder_root_page[0], root, __ATOMIC_RELEASE);
+}
+
+uint64_t cmempool_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+const char *cmempool_secure_getenv(const char *name) { return secure_getenv(name); }
+
+int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {
+    if (fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0 && errno != EOPNOTSUPP) return errno;
+    // Allocation alone is not enough everywhere: a file system may need blocks again when the page is first written.
+    if (madvise((char *)base + offset, bytes, MADV_POPULATE_WRITE) == 0) return 0;
+    if (errno != EINVAL) return errno == EFAULT ? ENOSPC : errno;
+    // Before Linux 5.14: write a byte per page through the descriptor, which reports what a store would be killed for.
+    for (uint64_t at = offset; at < offset + bytes; at += 4096)
+        if (pwrite(descriptor, "", 1, (off_t)at) != 1) return errno;
+    return 0;
+}

@@ -1,0 +1,142 @@
+// `Buffer`: a pooled byte buffer, a small trivial value with the ticket that makes the pool honest,
+// and `BufferShape`, the word that tells a whole buffer from a slice.
+
+internal import CMempoolPlatform
+
+/// The capacity, issuing pool and bucket of a buffer in one word, so that one comparison tells a whole buffer of this pool.
+///
+/// Bits 0–47 capacity in bytes, 48–57 pool index, 58–63 bucket.
+@usableFromInline
+package enum BufferShape {
+    /// The bucket of oversized buffers and of memory that no pool issued: no pool has as many buckets.
+    @usableFromInline package static let noBucket = 63
+    @usableFromInline package static let capacityMask: UInt64 = (1 << 48) - 1
+
+    @inlinable @inline(__always)
+    package static func word(capacity: Int, pool: Int, bucket: Int) -> UInt64 {
+        UInt64(truncatingIfNeeded: capacity) | UInt64(truncatingIfNeeded: pool) &<< 48
+            | UInt64(truncatingIfNeeded: bucket) &<< 58
+    }
+
+    @inlinable @inline(__always)
+    package static func bucket(_ shape: UInt64) -> Int { Int(truncatingIfNeeded: shape &>> 58) }
+
+    package static func pool(_ shape: UInt64) -> Int { Int(truncatingIfNeeded: (shape >> 48) & 0x3FF) }
+
+    @inlinable @inline(__always)
+    package static func capacity(_ shape: UInt64) -> Int { Int(truncatingIfNeeded: shape & capacityMask) }
+}
+
+/// A byte buffer from a pool.
+///
+/// A buffer is a small trivial value, like a slice in Go: copies share the same memory. It counts as *outstanding* from the
+/// get to the put, whoever holds copies of it; after the put no copy may be used. Its ticket (slot number and
+/// generation) lets ``BufferPool/put(_:)`` refuse a second put, even when the memory already belongs to somebody else.
+///
+/// ```swift
+/// let buffer = getBuffer(message.count)
+/// defer { putBuffer(buffer) }
+/// buffer.withUnsafeMutableBytes { $0.copyBytes(from: message) }
+/// ```
+///
+/// The contents after a get are whatever was there before. Buffers of 4 KiB and more are page-aligned, smaller ones at
+/// least 64-byte aligned. Sharing one buffer between threads is up to the caller, as with any raw memory.
+/// Prefer ``BufferPool/withBuffer(_:_:)``, which cannot forget the put.
+public struct Buffer: @unchecked Sendable {
+    // Unchecked: a raw pointer is not Sendable by itself; handing a buffer to another thread is the point of a pool.
+    @usableFromInline let base: UnsafeMutableRawPointer?
+    @usableFromInline let byteCount: Int
+    @usableFromInline let shape: UInt64
+    /// Slot number in the low half, generation in the high half; 0 for memory no pool issued.
+    @usableFromInline let ticket: UInt64
+
+    @inlinable @inline(__always)
+    init(base: UnsafeMutableRawPointer?, count: Int, shape: UInt64, ticket: UInt64) {
+        self.base = base
+        self.byteCount = count
+        self.shape = shape
+        self.ticket = ticket
+    }
+
+    /// Wraps memory that no pool issued, so that it can be passed where a buffer is expected.
+    ///
+    /// - Parameter bytes: The memory; it must stay valid as long as the buffer is used. Putting the buffer is a *foreign
+    ///   put*: the pool refuses it, counts it and never touches the memory.
+    public init(wrapping bytes: UnsafeMutableRawBufferPointer) {
+        self.init(
+            base: bytes.count == 0 ? nil : bytes.baseAddress,
+            count: bytes.count,
+            shape: BufferShape.word(capacity: bytes.count, pool: 0, bucket: BufferShape.noBucket),
+            ticket: 0
+        )
+    }
+
+    /// The number of bytes asked for.
+    @inlinable public var count: Int { byteCount }
+
+    /// The number of bytes there are, at least ``count``: the bucket's capacity, less what slicing cut off at the front.
+    @inlinable public var capacity: Int { BufferShape.capacity(shape) }
+
+    /// Whether ``count`` is 0.
+    @inlinable public var isEmpty: Bool { byteCount == 0 }
+
+    /// The byte at an index of `0..<count`. Traps outside of it.
+    @inlinable
+    public subscript(index: Int) -> UInt8 {
+        get {
+            precondition(UInt(bitPattern: index) < UInt(bitPattern: byteCount), "Buffer index out of range")
+            return base.unsafelyUnwrapped.load(fromByteOffset: index, as: UInt8.self)
+        }
+        nonmutating set {
+            precondition(UInt(bitPattern: index) < UInt(bitPattern: byteCount), "Buffer index out of range")
+            base.unsafelyUnwrapped.storeBytes(of: newValue, toByteOffset: index, as: UInt8.self)
+        }
+    }
+
+    /// Calls the body with the ``count`` bytes of the buffer, for reading and writing. The pointer must not outlive the put.
+    @inlinable
+    public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
+        try body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
+    }
+
+    /// The first `length` bytes. Keeps the base and so the capacity: it may be put in place of the whole buffer.
+    ///
+    /// - Parameter length: Bytes, `0...count`. Traps outside of it.
+    @inlinable
+    public func prefix(_ length: Int) -> Buffer {
+        precondition(length >= 0 && length <= byteCount, "Buffer prefix out of range")
+        return Buffer(base: base, count: length, shape: shape, ticket: ticket)
+    }
+
+    /// All but the first `length` bytes. For a length above 0 this moves the base and shrinks the capacity, so
+    /// that putting the result is a *wrong-capacity put*.
+    ///
+    /// - Parameter length: Bytes, `0...count`. Traps outside of it.
+    @inlinable
+    public func dropFirst(_ length: Int) -> Buffer {
+        precondition(length >= 0 && length <= byteCount, "Buffer dropFirst out of range")
+        guard let base else { return self }
+        // The capacity is the low part of the word and at least `length`, so this borrows from nothing else.
+        return Buffer(
+            base: base + length,
+            count: byteCount - length,
+            shape: shape - UInt64(truncatingIfNeeded: length),
+            ticket: ticket
+        )
+    }
+
+    /// The bytes of a range of `0..<count`, counted from 0 again. Traps if the range does not lie inside.
+    @inlinable
+    public func slice(_ range: Range<Int>) -> Buffer {
+        precondition(range.lowerBound >= 0 && range.upperBound <= byteCount, "Buffer slice out of range")
+        return prefix(range.upperBound).dropFirst(range.lowerBound)
+    }
+
+    // MARK: - For the pool
+
+    @inlinable @inline(__always)
+    var slotNumber: Int { Int(truncatingIfNeeded: ticket & 0xFFFF_FFFF) }
+
+    @inlinable @inline(__always)
+    var generation: UInt32 { UInt32(truncatingIfNeeded: ticket &>> 32) }
+}

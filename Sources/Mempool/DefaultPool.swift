@@ -1,0 +1,22 @@
+// The free functions on the default pool, for the usage patterns of the original.
+
+/// Hands out a buffer of at least `size` bytes from the default pool; the same as ``BufferPool/get(_:)`` of
+/// ``BufferPool/shared``.
+///
+/// - Parameter size: Bytes. 0 gives an empty buffer. Traps if negative or if the system has no memory.
+@inlinable @inline(__always)
+public func getBuffer(_ size: Int) -> Buffer {
+    // Index 0 as a constant: the fast path does not even look at the pool.
+    if let buffer = BufferPool.fastGet(size, pool: 0) { return buffer }
+    return BufferPool.shared.slowGet(size)
+}
+
+/// Takes a buffer back into the default pool; the same as ``BufferPool/put(_:)`` of ``BufferPool/shared``.
+@inlinable @inline(__always)
+public func putBuffer(_ buffer: Buffer) {
+    if BufferPool.fastPut(buffer, pool: 0) { return }
+    BufferPool.shared.slowPut(buffer)
+}
+
+/// Reads the counters of the default pool; the same as ``BufferPool/stats()`` of ``BufferPool/shared``.
+public func getStats() -> PoolStats { BufferPool.shared.stats() }

@@ -1,0 +1,68 @@
+// `OversizedCore`: buffers above the largest bucket, mapped for each get and unmapped at the put.
+
+internal import CMempoolPlatform
+internal import Glibc
+internal import Synchronization
+
+/// The oversized buffers of one pool. They have slots and tickets like any other, so the same mistakes are found.
+///
+/// A get and a put each cost a system call and the first touch of fresh pages. Thread-safe.
+final class OversizedCore: Sendable {
+    struct State: ~Copyable {
+        /// Slots with a buffer outstanding → its mapped bytes.
+        var outstanding: [Int: Int] = [:]
+        var free: [Int] = []
+    }
+
+    let state = Mutex(State())
+    let gets = Atomic<UInt64>(0)
+    let puts = Atomic<UInt64>(0)
+    let wrongCapacityPuts = Atomic<UInt64>(0)
+
+    /// Maps memory for a request and gives it a slot. The capacity is the request rounded up to whole pages.
+    func allocate(_ request: Int) throws -> (slot: Int, base: UnsafeMutableRawPointer, capacity: Int) {
+        let capacity = (request + 4095) & ~4095
+        guard let memory = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+            memory != MAP_FAILED
+        else {
+            throw SystemAllocationError(byteCount: capacity, errorNumber: errno)
+        }
+        let taken = state.withLock { state -> Int? in
+            guard let slot = state.free.popLast() ?? SlotTable.takeRun(of: 1) else { return nil }
+            state.outstanding[slot] = capacity
+            return slot
+        }
+        guard let slot = taken else {
+            munmap(memory, capacity)
+            throw SystemAllocationError(byteCount: capacity, errorNumber: ENOSPC)
+        }
+        SlotTable.slots[slot].base = memory
+        gets.add(1, ordering: .relaxed)
+        return (slot, memory, capacity)
+    }
+
+    /// The mapped bytes of an outstanding slot.
+    func capacity(of slot: Int) -> Int? { state.withLock { $0.outstanding[slot] } }
+
+    /// Unmaps the buffer of a slot whose put, of the whole or of a slice, ended its life.
+    func free(slot: Int, isWhole: Bool) {
+        if isWhole {
+            puts.add(1, ordering: .relaxed)
+        } else {
+            wrongCapacityPuts.add(1, ordering: .relaxed)
+        }
+        guard let capacity = state.withLock({ $0.outstanding.removeValue(forKey: slot) }) else { return }
+        if let base = SlotTable.slots[slot].base { munmap(base, capacity) }
+        SlotTable.slots[slot].base = nil
+        state.withLock { $0.free.append(slot) }
+    }
+
+    /// Returns the free slots to the table, and how many buffers are still outstanding.
+    func destroy() -> Int {
+        state.withLock { state in
+            for slot in state.free { SlotTable.returnRun(first: slot, count: 1) }
+            state.free = []
+            return state.outstanding.count
+        }
+    }
+}

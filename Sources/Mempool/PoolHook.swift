@@ -1,0 +1,90 @@
+// `PoolHook`: the one seam through which a recorder watches the pools.
+
+internal import CMempoolPlatform
+
+/// A buffer that was handed out.
+package struct GetEvent {
+    package var slot: Int
+    /// Odd: the value the ticket's low half was taken from.
+    package var generation: UInt64
+    /// Bytes asked for.
+    package var request: Int
+    package var address: UInt
+    /// Bytes the buffer holds.
+    package var capacity: Int
+    package var pool: Int
+    /// The bucket's index; the number of buckets for an oversized buffer.
+    package var bucketRow: Int
+    package var didAllocate: Bool
+}
+
+/// A buffer that was taken back, or given up because a slice of it was put.
+package struct PutEvent {
+    package var slot: Int
+    /// Odd: the generation of the get this put ends.
+    package var generation: UInt64
+    package var address: UInt
+    /// The capacity the put buffer claims; differs from `capacity` for a wrong-capacity put only.
+    package var givenCapacity: Int
+    package var capacity: Int
+    package var pool: Int
+    package var bucketRow: Int
+
+    package var isWrongCapacity: Bool { givenCapacity != capacity }
+}
+
+/// A put that was refused: nothing was touched.
+package struct RefusedPut {
+    package enum Reason { case doublePut, foreign, wrongPool }
+    package var reason: Reason
+    /// 0 for foreign memory.
+    package var slot: Int
+    /// The low half of the ticket's generation.
+    package var ticketGeneration: UInt32
+    /// The slot's generation now; above the ticket's for a double put.
+    package var generation: UInt64
+    package var address: UInt
+    package var count: Int
+    package var givenCapacity: Int
+    /// The pool that refused.
+    package var pool: Int
+    /// The pool that issued the buffer; equal to `pool` for foreign memory.
+    package var issuingPool: Int
+    package var bucketRow: Int
+}
+
+/// What a recorder installs to be told of every get and put.
+///
+/// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook is installed, no thread
+/// gets a fast path. The functions must not call a pool.
+package struct PoolHook: Sendable {
+    package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int]) -> Void
+    package var didDestroyPool: @Sendable (_ pool: Int) -> Void
+    package var didGet: @Sendable (GetEvent) -> Void
+    /// Called before the buffer can be handed out again.
+    package var didPut: @Sendable (PutEvent) -> Void
+    package var didRefuse: @Sendable (RefusedPut) -> Void
+    package var didTrim: @Sendable (_ pool: Int, _ bucketRow: Int) -> Void
+
+    package init(
+        didCreatePool: @escaping @Sendable (Int, String, [Int]) -> Void,
+        didDestroyPool: @escaping @Sendable (Int) -> Void,
+        didGet: @escaping @Sendable (GetEvent) -> Void,
+        didPut: @escaping @Sendable (PutEvent) -> Void,
+        didRefuse: @escaping @Sendable (RefusedPut) -> Void,
+        didTrim: @escaping @Sendable (Int, Int) -> Void
+    ) {
+        self.didCreatePool = didCreatePool
+        self.didDestroyPool = didDestroyPool
+        self.didGet = didGet
+        self.didPut = didPut
+        self.didRefuse = didRefuse
+        self.didTrim = didTrim
+    }
+
+    /// The installed hook. Written once, by the recorder while `startRecorder` runs, hence before any pool reads it.
+    package nonisolated(unsafe) static var installed: PoolHook?
+
+    /// Gives the recorder, if one is linked in, the chance to install a hook. Every slow path passes here first.
+    static let startRecorder: Void = cmempool_start_recorder()
+}

@@ -1,0 +1,115 @@
+// `ThreadCaches`: each thread's magazines, made at its first use of a pool and returned when it or the pool ends.
+
+internal import CMempoolPlatform
+internal import Glibc
+internal import Synchronization
+
+/// Makes, finds and takes back thread caches.
+///
+/// A cache belongs to one thread and is touched by no other, with one exception: when a pool is destroyed, nobody can be
+/// using it any more, and its caches are emptied by the destroying thread. The lock serialises that with threads that end.
+enum ThreadCaches {
+    /// A cache in the list of all. Sendable as the lock guards what other threads do with it.
+    private struct Entry: @unchecked Sendable {
+        var cache: UnsafeMutablePointer<cmempool_cache>
+    }
+
+    /// Every cache by pool index. Lock order: this lock, then a bucket's, then the slot table's.
+    private static let all = Mutex<[Int: [Entry]]>([:])
+
+    /// The calling thread's cache for a pool, or nil if the pool has none: its index is too high or memory ran out.
+    ///
+    /// The result must not be kept: it is for use on this thread before the next suspension point.
+    static func current(for pool: PoolCore) -> UnsafeMutablePointer<cmempool_cache>? {
+        guard pool.index < Int(CMEMPOOL_CACHED_POOLS) else { return nil }
+        let thread = cmempool_thread_current()
+        if let cache = owned(thread, pool.index) { return cache }
+        return make(for: pool, thread: thread)
+    }
+
+    private static func make(
+        for pool: PoolCore, thread: UnsafeMutablePointer<cmempool_thread>
+    ) -> UnsafeMutablePointer<cmempool_cache>? {
+        let bucketCount = pool.buckets.count
+        let byteCount = cmempool_cache_bytes(UInt32(truncatingIfNeeded: bucketCount))
+        guard let memory = calloc(1, byteCount) else { return nil }
+        let cache = memory.bindMemory(to: cmempool_cache.self, capacity: 1)
+        cache.pointee.slots = SlotTable.slots
+        cache.pointee.thread = thread
+        cache.pointee.pool_index = UInt32(truncatingIfNeeded: pool.index)
+        cache.pointee.bucket_count = UInt32(truncatingIfNeeded: bucketCount)
+        for (index, bucket) in pool.buckets.enumerated() {
+            let magazine = cmempool_magazine_at(cache, index)
+            magazine.pointee.limit = UInt32(truncatingIfNeeded: bucket.magazineLimit)
+            magazine.pointee.shape = pool.shape(ofBucket: index)
+        }
+        // Registered again whenever a cache is made: a destructor that ran may be followed by another use of the pool.
+        if thread.pointee.is_registered == 0 { cmempool_register_thread(thread) }
+        setOwned(thread, pool.index, cache)
+        // While a recorder watches there is no fast path.
+        if PoolHook.installed == nil { setFast(thread, pool.index, cache) }
+        let entry = Entry(cache: cache)
+        all.withLock { $0[pool.index, default: []].append(entry) }
+        return cache
+    }
+
+    /// Returns the magazines of a thread that ends.
+    static func threadWillExit(_ thread: UnsafeMutablePointer<cmempool_thread>) {
+        all.withLock { all in
+            for index in 0..<Int(CMEMPOOL_CACHED_POOLS) {
+                guard let cache = owned(thread, index) else { continue }
+                all[index]?.removeAll { $0.cache == cache }
+                if let pool = PoolRegistry.pool(at: index) { pool.takeBack(cache) }
+                detach(cache)
+            }
+        }
+    }
+
+    /// Returns all magazines of a pool that nobody can use any more.
+    static func poolWillEnd(_ pool: PoolCore) {
+        all.withLock { all in
+            for entry in all.removeValue(forKey: pool.index) ?? [] {
+                pool.takeBack(entry.cache)
+                detach(entry.cache)
+            }
+        }
+    }
+
+    private static func detach(_ cache: UnsafeMutablePointer<cmempool_cache>) {
+        let index = Int(cache.pointee.pool_index)
+        setFast(cache.pointee.thread, index, nil)
+        setOwned(cache.pointee.thread, index, nil)
+        free(cache)
+    }
+
+    // MARK: - The C structure's arrays
+
+    private typealias Pointer = UnsafeMutablePointer<cmempool_cache>?
+
+    private static func pointer(
+        _ thread: UnsafeMutablePointer<cmempool_thread>, _ offset: Int?, _ index: Int
+    ) -> UnsafeMutablePointer<Pointer> {
+        (UnsafeMutableRawPointer(thread) + (offset ?? 0)).assumingMemoryBound(to: Pointer.self) + index
+    }
+
+    private static let ownedOffset = MemoryLayout<cmempool_thread>.offset(of: \.owned)
+    private static let fastOffset = MemoryLayout<cmempool_thread>.offset(of: \.fast)
+
+    private static func owned(_ thread: UnsafeMutablePointer<cmempool_thread>, _ index: Int) -> Pointer {
+        pointer(thread, ownedOffset, index).pointee
+    }
+
+    private static func setOwned(_ thread: UnsafeMutablePointer<cmempool_thread>, _ index: Int, _ cache: Pointer) {
+        pointer(thread, ownedOffset, index).pointee = cache
+    }
+
+    private static func setFast(_ thread: UnsafeMutablePointer<cmempool_thread>, _ index: Int, _ cache: Pointer) {
+        pointer(thread, fastOffset, index).pointee = cache
+    }
+}
+
+/// Called by the platform layer when a thread ends.
+@_cdecl("cmempool_thread_exit")
+func threadExit(_ thread: UnsafeMutablePointer<cmempool_thread>) {
+    ThreadCaches.threadWillExit(thread)
+}

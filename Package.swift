@@ -42,6 +42,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
+
+        // Tests.
+        .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

@@ -149,7 +149,7 @@ enum ModuleVerdict: Equatable {
 
     private static func hexadecimal(_ bytes: [UInt8]) -> String {
         // Enough to tell two builds apart.
-        bytes.prefix(6).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() + (bytes.count > 6 ? "…" : "")
+        bytes.prefix(6).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() + (bytes.count > 6 ? "..." : "")
     }
 }
 

@@ -17,6 +17,14 @@ package struct Recording: Sendable {
         package var path: String
         /// Bytes of the NT_GNU_BUILD_ID note; empty if the image had none.
         package var buildID: [UInt8]
+
+        package init(base: UInt64, start: UInt64, end: UInt64, path: String, buildID: [UInt8]) {
+            self.base = base
+            self.start = start
+            self.end = end
+            self.path = path
+            self.buildID = buildID
+        }
     }
 
     /// A pool with its name, its rows of counters and its histogram.

@@ -42,6 +42,9 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
+
+        // The tests of the workloads and the examples.
+        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

@@ -105,7 +105,7 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
             + section.rawValue * MemoryLayout<SectionEntry>.stride
     }
 
-    package subscript(section: RecordingSection) -> SectionEntry {
+    package subscript(_ section: RecordingSection) -> SectionEntry {
         get {
             withUnsafeBytes(of: sections) {
                 $0.load(fromByteOffset: section.rawValue * MemoryLayout<SectionEntry>.stride, as: SectionEntry.self)

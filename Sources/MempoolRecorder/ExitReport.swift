@@ -1,0 +1,180 @@
+// The end of a recorded process: the last entries of the recording, the plain block on standard error, the exit status.
+
+#if Recorder
+internal import CMempoolPlatform
+internal import Glibc
+internal import MempoolRecording
+
+extension Recorder {
+    /// Groups printed in the block; the report has the rest.
+    private static let printedGroups = 5
+    /// Frames named per group: enough to recognise the place, short enough for one line.
+    private static let printedFrames = 3
+
+    /// One line of the block.
+    private struct Group {
+        var kind: FindingKind?
+        var count: UInt64
+        var bytes: UInt64
+        var stack: UInt32
+
+        /// Mistakes that can corrupt memory come before leaks, larger before smaller.
+        static func isWorse(_ a: Group, _ b: Group) -> Bool {
+            if (a.kind == nil) != (b.kind == nil) { return b.kind == nil }
+            return (a.bytes, a.count, b.stack) > (b.bytes, b.count, a.stack)
+        }
+    }
+
+    /// Completes the recording, says what was found, and ends the process with the chosen status if there was nothing else.
+    func processWillExit(_ status: CInt) {
+        refreshModules()
+        let groups = findingGroups()
+        let header = file.header
+        let now = cmempool_now()
+        header.pointee.lastMonotonic = now
+        header.pointee.endMonotonic = now
+        header.pointee.exitStatus = status
+        header.pointee.flags |= RecordingHeader.cleanExitFlag
+        file.close()
+        guard !groups.isEmpty else {
+            // A file somebody asked for stays; others would only pile up.
+            if options.recording == nil { file.remove() }
+            return
+        }
+        if !options.isQuiet { printBlock(groups) }
+        if let code = options.exitCode, status == 0 {
+            fflush(nil)
+            _exit(code)
+        }
+    }
+
+    private func findingGroups() -> [Group] {
+        var leaks: [UInt32: Group] = [:]
+        ledger.forEachOutstanding { record in
+            var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
+            group.count += 1
+            group.bytes += capacity(of: record)
+            leaks[record.getStack] = group
+        }
+        var groups = Array(leaks.values)
+        cold.withLock { cold in
+            cold.findings.forEach { finding in
+                let kind = FindingKind(rawValue: finding.kind)
+                groups.append(Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: finding.putStack))
+            }
+        }
+        return groups.sorted(by: Group.isWorse)
+    }
+
+    private func capacity(of record: LedgerRecord) -> UInt64 {
+        let rows = RecordingLimits.bucketRowsPerPool
+        let position = Int(record.pool) * rows + Int(record.bucket)
+        guard Int(record.bucket) < rows, position < Int(file.published(.counters).pointee) else {
+            return record.request
+        }
+        let capacity = file.records(.counters, as: BucketCounters.self)[position].capacity
+        // The row of oversized buffers has no capacity of its own.
+        return capacity == 0 ? record.request : capacity
+    }
+
+    private func printBlock(_ groups: [Group]) {
+        let program = executable.split(separator: "/").last.map(String.init) ?? "program"
+        let total = groups.reduce(0) { $0 + $1.count }
+        printLine(
+            "\(total) finding\(total == 1 ? "" : "s") from \(groups.count) place\(groups.count == 1 ? "" : "s")"
+                + " when \(program) (process \(getpid())) exited"
+        )
+        for group in groups.prefix(Self.printedGroups) {
+            let what = Self.describe(group)
+            printLine("  " + what + Self.place(names(of: group.stack)))
+        }
+        if groups.count > Self.printedGroups { printLine("  and \(groups.count - Self.printedGroups) more places") }
+        if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
+    }
+
+    private static func describe(_ group: Group) -> String {
+        let times = group.count == 1 ? "once" : "\(group.count) times"
+        switch group.kind {
+        case nil:
+            let buffers = group.count == 1 ? "1 buffer" : "\(group.count) buffers"
+            return "leak: \(buffers), \(bytesText(group.bytes)), got in "
+        case .doublePut: return "double put, \(times), in "
+        case .wrongCapacity: return "wrong-capacity put, \(times), in "
+        case .foreignPut: return "foreign put, \(times), in "
+        case .wrongPool: return "put into the wrong pool, \(times), in "
+        }
+    }
+
+    private static func place(_ names: [String]) -> String {
+        names.isEmpty ? "an unnamed place" : names.joined(separator: " < ")
+    }
+
+    private static func bytesText(_ bytes: UInt64) -> String {
+        let units = ["B", "KiB", "MiB", "GiB", "TiB"]
+        var value = bytes * 10
+        var unit = 0
+        while value >= 10_240, unit < units.count - 1 {
+            value /= 1024
+            unit += 1
+        }
+        return value % 10 == 0 ? "\(value / 10) \(units[unit])" : "\(value / 10).\(value % 10) \(units[unit])"
+    }
+
+    // MARK: - Names
+
+    /// The functions of the first frames outside the pool and the recorder.
+    private func names(of stack: UInt32) -> [String] {
+        guard stack > 0 else { return [] }
+        let words = file.records(.stacks, as: UInt64.self) + Int(stack)
+        var names: [String] = []
+        for index in 1...Int(words[0]) where names.count < Self.printedFrames {
+            let word = words[index]
+            let isAsync = word & StackWord.asyncBit != 0
+            // A return address may already belong to the next function.
+            let address = isAsync ? word & ~StackWord.asyncBit : word - 1
+            guard let mangled = Self.functionName(address) else { continue }
+            if Self.isOwn(mangled) { continue }
+            names.append((isAsync ? "async " : "") + Self.readable(mangled))
+        }
+        return names
+    }
+
+    private static func functionName(_ address: UInt64) -> String? {
+        var name = [CChar](repeating: 0, count: 1024)
+        guard cmempool_function_name(address, &name, name.count) else { return nil }
+        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// Whether a symbol is the pool's or the recorder's, by its module. Extensions of the pool's types in other modules
+    /// mangle the type first as well, but then name the module after an `E`.
+    private static func isOwn(_ mangled: String) -> Bool {
+        let own = ["$s7Mempool", "$s15MempoolRecorder", "cmempool_", "mempool_recorder_"]
+        guard own.contains(where: mangled.hasPrefix) else { return false }
+        return !demangled(mangled).contains("(extension in ") || demangled(mangled).contains("(extension in Mempool")
+    }
+
+    private static func demangled(_ mangled: String) -> String {
+        var name = [CChar](repeating: 0, count: 1024)
+        guard cmempool_demangle(mangled, &name, name.count) else { return mangled }
+        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    }
+
+    /// The demangled name without parameters: `closure in Client.work`, `Client.Server.handle`.
+    private static func readable(_ mangled: String) -> String {
+        var name = Substring(demangled(mangled))
+        // Partial functions and specialisations stand for the function they were made from.
+        for prefix in [" partial function for ", " specialization of "] { name = name.text(after: prefix) ?? name }
+        if name.hasPrefix("generic specialization"), let whole = name.text(after: "> of ") { name = whole }
+        let isClosure = name.hasPrefix("closure #")
+        if isClosure { name = name.text(after: " in ") ?? name }
+        return (isClosure ? "closure in " : "") + name.prefix { $0 != "(" && $0 != " " }
+    }
+}
+
+extension Substring {
+    /// What follows the last occurrence of a marker, or nil.
+    fileprivate func text(after marker: String) -> Substring? {
+        ranges(of: marker).last.map { self[$0.upperBound...] }
+    }
+}
+#endif

@@ -1,0 +1,55 @@
+// `FindingTable`: the bad puts of a recording, grouped by their stacks.
+
+#if Recorder
+internal import MempoolRecording
+
+/// Appends findings to the recording, or counts one more of a group it has. One thread at a time: the recorder's cold lock
+/// guards it.
+struct FindingTable {
+    private struct Key: Hashable {
+        var kind: UInt32
+        var pool: UInt32
+        var getStack: UInt32
+        var firstPutStack: UInt32
+        var putStack: UInt32
+    }
+
+    private let file: RecordingFile
+    private var groups: [Key: Int] = [:]
+
+    init(file: RecordingFile) { self.file = file }
+
+    var count: Int { groups.count }
+
+    mutating func add(_ finding: FindingRecord) {
+        let key = Key(
+            kind: finding.kind, pool: finding.pool,
+            getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack
+        )
+        let records = file.records(.findings, as: FindingRecord.self)
+        if let known = groups[key] {
+            records[known].count += 1
+            records[known].bytes += finding.bytes
+            records[known].lastTime = finding.firstTime
+            records[known].reissues = max(records[known].reissues, finding.reissues)
+            return
+        }
+        guard file.reserve(.findings, count: groups.count + 1) != nil else {
+            file.header.pointee.dropped.findings += 1
+            return
+        }
+        var finding = finding
+        finding.count = 1
+        finding.lastTime = finding.firstTime
+        records[groups.count] = finding
+        groups[key] = groups.count
+        file.publish(.findings, count: groups.count)
+    }
+
+    /// Calls `body` for each group.
+    func forEach(_ body: (FindingRecord) -> Void) {
+        let records = file.records(.findings, as: FindingRecord.self)
+        for index in 0..<groups.count { body(records[index]) }
+    }
+}
+#endif

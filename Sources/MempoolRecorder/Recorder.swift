@@ -1,0 +1,320 @@
+// `Recorder`: the flight recorder of the process, installed into the pools' hook.
+
+#if Recorder
+internal import CMempoolPlatform
+internal import Glibc
+internal import Mempool
+internal import MempoolRecording
+internal import Synchronization
+
+/// Writes every get and put of the process into a recording.
+///
+/// One per process, made at the first use of a pool and never freed. Thread-safe. The hot path takes no lock that threads
+/// share: it writes the slot's own record and atomic counters. Everything that is rare goes through the cold lock, which is never
+/// held while a stack is unwound.
+final class Recorder: Sendable {
+    let options: RecorderOptions
+    let file: RecordingFile
+    let ledger: Ledger
+    let stacks: StackTable
+    let cold: Mutex<Cold>
+    let executable: String
+
+    /// What changes rarely.
+    struct Cold: ~Copyable {
+        var strings: StringTable
+        var modules: ModuleTable
+        var findings: FindingTable
+    }
+
+    init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
+        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file) else {
+            throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
+        }
+        self.options = options
+        self.file = file
+        self.ledger = ledger
+        self.stacks = stacks
+        executable = Self.executablePath()
+        var strings = StringTable(file: file)
+        var modules = ModuleTable(file: file)
+        let header = file.header
+        header.pointee.processID = UInt32(getpid())
+        header.pointee.level = options.level.rawValue
+        header.pointee.frameLimit = UInt32(options.frameLimit)
+        header.pointee.unwinder = unwinder.rawValue
+        header.pointee.startRealtime = Self.realtime()
+        header.pointee.startMonotonic = cmempool_now()
+        header.pointee.lastMonotonic = header.pointee.startMonotonic
+        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes)
+        header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
+        header.pointee.executable = strings.add(executable)
+        modules.refresh(strings: &strings, executable: executable)
+        cold = Mutex(Cold(strings: strings, modules: modules, findings: FindingTable(file: file)))
+        // Last, so that a file whose set-up was cut short is not taken for a recording.
+        cmempool_store64_release(file.base.assumingMemoryBound(to: UInt64.self), RecordingLayout.magic)
+    }
+
+    private static func executablePath() -> String {
+        var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
+        let count = buffer.withUnsafeMutableBytes {
+            $0.baseAddress.map { buffer in
+                readlink("/proc/self/exe", buffer.assumingMemoryBound(to: CChar.self), Int(PATH_MAX))
+            } ?? 0
+        }
+        return String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
+    }
+
+    private static func realtime() -> UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    }
+
+    // MARK: - The running recorder
+
+    /// Calls `body` with the recorder, unless there is none or this is a forked child, which must not touch the parent's
+    /// file. No reference is counted: the recorder lives as long as the process.
+    @inline(__always)
+    static func withCurrent(_ body: (Recorder) -> Void) {
+        guard let root = cmempool_recorder_root() else { return forked }
+        Unmanaged<Recorder>.fromOpaque(root)._withUnsafeGuaranteedRef(body)
+    }
+
+    /// Says once that a forked child is not recorded.
+    private static let forked: Void = {
+        printLine("process \(getpid()) was forked from a recorded one and is not recorded itself")
+    }()
+
+    /// Makes this the recorder that the hook's functions find.
+    func becomeCurrent() {
+        cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
+    }
+
+    static let hook = PoolHook(
+        didCreatePool: { pool, name, capacities in
+            withCurrent { $0.didCreatePool(pool, name, capacities) }
+        },
+        didDestroyPool: { pool in withCurrent { $0.didDestroyPool(pool) } },
+        didGet: { event in withCurrent { $0.didGet(event) } },
+        didPut: { event in withCurrent { $0.didPut(event) } },
+        didRefuse: { put in withCurrent { $0.didRefuse(put) } },
+        didTrim: { pool, row in
+            withCurrent { if let row = $0.counters(pool, row) { atomicAdd(row, \.trimmed, 1) } }
+        }
+    )
+
+    // MARK: - Events
+
+    private func didCreatePool(_ pool: Int, _ name: String, _ capacities: [Int]) {
+        cold.withLock { cold in
+            let rows = RecordingLimits.bucketRowsPerPool
+            guard pool < RecordingLimits.pools, capacities.count < rows,
+                file.reserve(.pools, count: pool + 1) != nil,
+                file.reserve(.counters, count: (pool + 1) * rows) != nil,
+                file.reserve(.histograms, count: (pool + 1) * SizeHistogram.binCount) != nil
+            else {
+                file.header.pointee.dropped.pools += 1
+                return
+            }
+            var record = PoolRecord()
+            record.name = cold.strings.add(name)
+            record.bucketCount = UInt32(capacities.count)
+            record.state = 1
+            file.records(.pools, as: PoolRecord.self)[pool] = record
+            let counters = file.records(.counters, as: BucketCounters.self) + pool * rows
+            for (row, capacity) in capacities.enumerated() { counters[row].capacity = UInt64(capacity) }
+            file.publish(.counters, count: max(Int(file.published(.counters).pointee), (pool + 1) * rows))
+            file.publish(
+                .histograms,
+                count: max(Int(file.published(.histograms).pointee), (pool + 1) * SizeHistogram.binCount)
+            )
+            file.publish(.pools, count: max(Int(file.published(.pools).pointee), pool + 1))
+        }
+    }
+
+    private func didDestroyPool(_ pool: Int) {
+        guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return }
+        file.records(.pools, as: PoolRecord.self)[pool].state = 2
+    }
+
+    private func didGet(_ event: GetEvent) {
+        let stack = captureStack()
+        let didRecord = ledger.recordGet(
+            slot: event.slot, generation: event.generation, request: event.request, address: event.address,
+            pool: event.pool, bucketRow: event.bucketRow, stack: stack
+        )
+        if !didRecord { _ = cmempool_add64(file.droppedPointer(\.ledger), 1) }
+        guard let row = counters(event.pool, event.bucketRow) else { return }
+        atomicAdd(row, \.gets, 1)
+        atomicAdd(row, \.requestedBytes, UInt64(event.request))
+        atomicAdd(row, \.handedOutBytes, UInt64(event.capacity))
+        if event.didAllocate { atomicAdd(row, \.allocations, 1) }
+        raiseInUse(row)
+        let bins = file.records(.histograms, as: UInt64.self) + event.pool * SizeHistogram.binCount
+        _ = cmempool_add64(bins + SizeHistogram.bin(of: event.request), 1)
+    }
+
+    private func didPut(_ event: PutEvent) {
+        let stack = captureStack()
+        let owner = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+        if let row = counters(event.pool, event.bucketRow) {
+            atomicAdd(row, event.isWrongCapacity ? \.wrongCapacityPuts : \.puts, 1)
+            lowerInUse(row)
+        }
+        guard event.isWrongCapacity else { return }
+        var finding = FindingRecord()
+        finding.kind = FindingKind.wrongCapacity.rawValue
+        finding.pool = UInt32(event.pool)
+        finding.issuingPool = UInt32(event.pool)
+        finding.slot = UInt32(event.slot)
+        finding.address = UInt64(event.address)
+        finding.givenCapacity = UInt64(event.givenCapacity)
+        finding.expectedCapacity = UInt64(event.capacity)
+        finding.bytes = UInt64(event.capacity)
+        if let owner { fill(&finding, from: owner) }
+        finding.firstPutStack = 0
+        add(&finding, stack)
+    }
+
+    private func didRefuse(_ put: RefusedPut) {
+        let stack = captureStack()
+        var finding = FindingRecord()
+        finding.pool = UInt32(put.pool)
+        finding.issuingPool = UInt32(put.issuingPool)
+        finding.slot = UInt32(put.slot)
+        finding.address = UInt64(put.address)
+        finding.request = UInt64(put.count)
+        finding.givenCapacity = UInt64(put.givenCapacity)
+        finding.bytes = UInt64(put.givenCapacity)
+        switch put.reason {
+        case .foreign:
+            finding.kind = FindingKind.foreignPut.rawValue
+            countRefused(put.pool, \.foreignPuts)
+        case .wrongPool:
+            finding.kind = FindingKind.wrongPool.rawValue
+            countRefused(put.pool, \.wrongPoolPuts)
+            if let owner = ledger.owner(slot: put.slot, generation: fullGeneration(put)) {
+                fill(&finding, from: owner)
+            }
+        case .doublePut:
+            finding.kind = FindingKind.doublePut.rawValue
+            if let row = counters(put.issuingPool == put.pool ? put.pool : -1, put.bucketRow) {
+                atomicAdd(row, \.doublePuts, 1)
+            }
+            fillDoublePut(&finding, put)
+        }
+        add(&finding, stack)
+    }
+
+    private func fillDoublePut(_ finding: inout FindingRecord, _ put: RefusedPut) {
+        let first = fullGeneration(put)
+        // The slot's generation is first + 1 while it waits, and grows by 2 with each owner after that.
+        finding.reissues = (put.generation - first) / 2
+        if let owner = ledger.owner(slot: put.slot, generation: first) {
+            fill(&finding, from: owner)
+        } else {
+            finding.flags |= FindingRecord.historyLostFlag
+        }
+        if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first + 2) {
+            finding.reissueStack = next.getStack
+        }
+    }
+
+    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
+    private func fullGeneration(_ put: RefusedPut) -> UInt64 {
+        let candidate = (put.generation >> 32) << 32 | UInt64(put.ticketGeneration)
+        return candidate > put.generation ? candidate - (1 << 32) : candidate
+    }
+
+    private func fill(_ finding: inout FindingRecord, from owner: Ownership) {
+        finding.request = UInt64(owner.request)
+        finding.getStack = owner.getStack
+        finding.getThread = owner.getThread
+        finding.getTime = owner.getTime
+        finding.firstPutStack = owner.putStack
+        finding.firstPutThread = owner.putThread
+        finding.firstPutTime = owner.putTime
+    }
+
+    private func add(_ finding: inout FindingRecord, _ stack: UInt32) {
+        finding.putStack = stack
+        finding.putThread = cmempool_thread_id()
+        finding.firstTime = cmempool_now()
+        let complete = finding
+        cold.withLock { $0.findings.add(complete) }
+        file.header.pointee.lastMonotonic = complete.firstTime
+    }
+
+    // MARK: - Stacks
+
+    /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
+    private static let ownFrameAllowance = 12
+
+    @inline(never)
+    private func captureStack() -> UInt32 {
+        let limit = min(options.frameLimit + Self.ownFrameAllowance, RecordingLimits.frames)
+        return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: limit + 1) { frames in
+            guard let start = frames.baseAddress else { return 0 }
+            let count = Int(cmempool_capture(start, UInt32(limit)))
+            return stacks.identifier(of: UnsafeBufferPointer(start: start, count: count))
+        }
+    }
+
+    /// Enters images loaded since the last time.
+    func refreshModules() {
+        cold.withLock { $0.modules.refresh(strings: &$0.strings, executable: executable) }
+    }
+
+    // MARK: - Counters
+
+    private func counters(_ pool: Int, _ row: Int) -> UnsafeMutablePointer<BucketCounters>? {
+        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
+        return file.records(.counters, as: BucketCounters.self) + pool * RecordingLimits.bucketRowsPerPool + row
+    }
+
+    private func raiseInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
+        let inUse = cmempool_add64(field(row, \.inUse), 1) &+ 1
+        let highWater: UnsafeMutablePointer<UInt64> = field(row, \.highWater)
+        while true {
+            let old = cmempool_load64(highWater)
+            if Int64(bitPattern: inUse) <= Int64(bitPattern: old) || cmempool_exchange64(highWater, old, inUse) {
+                return
+            }
+        }
+    }
+
+    private func lowerInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
+        _ = cmempool_add64(field(row, \.inUse), UInt64(bitPattern: -1))
+    }
+
+    private func field(
+        _ row: UnsafeMutablePointer<BucketCounters>, _ path: KeyPath<BucketCounters, Int64>
+    ) -> UnsafeMutablePointer<UInt64> {
+        (UnsafeMutableRawPointer(row) + (MemoryLayout<BucketCounters>.offset(of: path) ?? 0))
+            .assumingMemoryBound(to: UInt64.self)
+    }
+
+    private func countRefused(_ pool: Int, _ path: KeyPath<PoolRecord, UInt64>) {
+        guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return }
+        let record = UnsafeMutableRawPointer(file.records(.pools, as: PoolRecord.self) + pool)
+        let count = (record + (MemoryLayout<PoolRecord>.offset(of: path) ?? 0)).assumingMemoryBound(to: UInt64.self)
+        _ = cmempool_add64(count, 1)
+    }
+}
+
+/// Adds to one counter of a row that several threads count in.
+private func atomicAdd(
+    _ row: UnsafeMutablePointer<BucketCounters>, _ path: KeyPath<BucketCounters, UInt64>, _ amount: UInt64
+) {
+    let offset = MemoryLayout<BucketCounters>.offset(of: path) ?? 0
+    _ = cmempool_add64((UnsafeMutableRawPointer(row) + offset).assumingMemoryBound(to: UInt64.self), amount)
+}
+
+/// Writes one line to standard error in a single call, so that lines of several processes do not mix.
+func printLine(_ text: String) {
+    let line = "mempool: " + text + "\n"
+    var bytes = Array(line.utf8)
+    _ = bytes.withUnsafeMutableBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+}
+#endif

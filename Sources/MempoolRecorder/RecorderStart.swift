@@ -1,0 +1,105 @@
+// How the recorder comes to life at the first use of a pool, and what happens when the process ends.
+
+#if Recorder
+internal import CMempoolPlatform
+internal import Glibc
+internal import Mempool
+internal import MempoolRecording
+internal import Synchronization
+
+/// Called once by the pool, before its first slow path does anything.
+@_cdecl("mempool_recorder_start")
+func recorderStart() {
+    hasStarted.store(true, ordering: .relaxed)
+    startRecorder(options: readOptions())
+}
+
+/// Whether a pool has been used.
+private let hasStarted = Atomic<Bool>(false)
+
+private func readOptions() -> RecorderOptions {
+    #if DEBUG
+    let defaultLevel = RecorderLevel.full
+    #else
+    let defaultLevel = RecorderLevel.off
+    #endif
+    let text = cmempool_secure_getenv("MEMPOOL_DEBUG").map { String(cString: $0) } ?? ""
+    return RecorderOptions(parsing: text, defaultLevel: defaultLevel)
+}
+
+private func startRecorder(options: RecorderOptions) {
+    for complaint in options.complaints { printLine(complaint) }
+    guard options.level != .off else { return }
+    let unwinder = cmempool_load_unwinder()
+    if unwinder != CMEMPOOL_UNWINDER_LIBUNWIND {
+        printLine(
+            "libunwind.so.8 is not there, so stacks follow frame pointers only and may miss callers;"
+                + " install it: apt-get install libunwind8"
+        )
+    }
+    do {
+        let file = try makeFile(options)
+        let recorder = try Recorder(options: options, file: file, unwinder: unwinder)
+        recorder.becomeCurrent()
+        PoolHook.installed = Recorder.hook
+    } catch let error as RecordingFileError {
+        printLine("recording is off: cannot map \(error.path): \(error.text)")
+    } catch {
+        printLine("recording is off: \(error)")
+    }
+}
+
+/// The file the options ask for, or private memory with one line that says why.
+private func makeFile(_ options: RecorderOptions) throws -> RecordingFile {
+    if let pattern = options.recording {
+        let path = pattern.replacing("%p", with: "\(getpid())")
+        do {
+            return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
+        } catch let error as RecordingFileError where error.errorNumber == EEXIST {
+            let other = "\(path).\(getpid())"
+            printLine("\(path) exists and is kept; recording to \(other) (put %p into recording= for the process id)")
+            return try RecordingFile(path: other, ledgerLimit: options.ledgerLimit)
+        } catch let error as RecordingFileError {
+            printLine(
+                "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written."
+                    + " Give a writable place: MEMPOOL_DEBUG=recording=PATH"
+            )
+            return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
+        }
+    }
+    guard let directory = RecordingPlace.directory() else {
+        printLine(
+            "no directory for recordings can be used; findings are printed at exit but no recording is written."
+                + " Give a writable place: MEMPOOL_DEBUG=recording=PATH"
+        )
+        return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
+    }
+    RecordingPlace.prune(directory)
+    let program = CommandLine.arguments.first?.split(separator: "/").last.map(String.init) ?? "program"
+    let path = "\(directory)/\(program)-\(getpid()).\(RecordingLayout.fileExtension)"
+    do {
+        return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
+    } catch let error as RecordingFileError where error.errorNumber == EEXIST {
+        // A process identifier that came round again: the old file's process is gone.
+        unlink(path)
+        return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
+    } catch let error as RecordingFileError {
+        printLine(
+            "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written")
+        return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
+    }
+}
+
+/// Called when the process exits in an orderly way, after its own exit handlers.
+@_cdecl("mempool_recorder_exit")
+func recorderExit(_ status: CInt) {
+    if PoolHook.installed == nil {
+        // Whoever named a recording wants one, also of a program that never used a pool.
+        let options = readOptions()
+        guard options.recording != nil, options.level != .off, !hasStarted.load(ordering: .relaxed) else { return }
+        startRecorder(options: options)
+    }
+    guard let root = cmempool_recorder_root() else { return }
+    Unmanaged<Recorder>.fromOpaque(root).takeUnretainedValue().processWillExit(status)
+}
+#endif

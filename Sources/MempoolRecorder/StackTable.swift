@@ -1,0 +1,111 @@
+// `StackTable`: the distinct stacks of a recording, stored once each and found by hash.
+
+#if Recorder
+internal import CMempoolPlatform
+internal import Glibc
+internal import MempoolRecording
+internal import Synchronization
+
+/// Gives equal stacks equal identifiers.
+///
+/// Looking a known stack up takes no lock. New ones are appended under a lock, which is rare: a program has few distinct stacks.
+/// Thread-safe.
+final class StackTable: Sendable {
+    /// Index entries: hash in the high half, identifier in the low half; 0 is free. 8 MiB of address space, used pages only.
+    private static let indexBits = 20
+    private static let indexMask = (1 << indexBits) - 1
+    /// Probes before a stack counts as dropped; at half load a longer run is not seen.
+    private static let probeLimit = 64
+
+    private let file: RecordingFile
+    private nonisolated(unsafe) let words: UnsafeMutablePointer<UInt64>
+    private nonisolated(unsafe) let index: UnsafeMutablePointer<UInt64>
+    /// The next free word; word 0 stays empty, as identifier 0 is "no stack".
+    private let next = Mutex(1)
+
+    /// Private memory of the index, bytes.
+    static let indexBytes = (1 << indexBits) * MemoryLayout<UInt64>.stride
+
+    init?(file: RecordingFile) {
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+        guard let memory = mmap(nil, Self.indexBytes, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
+            return nil
+        }
+        self.file = file
+        index = memory.bindMemory(to: UInt64.self, capacity: 1 << Self.indexBits)
+        words = file.records(.stacks, as: UInt64.self)
+    }
+
+    /// The identifier of a stack, which is appended if it is new; 0 if it found no room.
+    func identifier(of frames: UnsafeBufferPointer<UInt64>) -> UInt32 {
+        guard frames.count > 0 else { return 0 }
+        let hash = Self.hash(frames)
+        if let known = find(frames, hash) { return known }
+        return append(frames, hash)
+    }
+
+    private func find(_ frames: UnsafeBufferPointer<UInt64>, _ hash: UInt64) -> UInt32? {
+        var position = Int(truncatingIfNeeded: hash) & Self.indexMask
+        for _ in 0..<Self.probeLimit {
+            let entry = cmempool_load64_acquire(index + position)
+            guard entry != 0 else { return nil }
+            if entry >> 32 == hash >> 32 {
+                let identifier = UInt32(truncatingIfNeeded: entry)
+                let head = words + Int(identifier)
+                if head[0] == UInt64(frames.count), let start = frames.baseAddress,
+                    memcmp(head + 1, start, frames.count * 8) == 0
+                {
+                    return identifier
+                }
+            }
+            position = (position + 1) & Self.indexMask
+        }
+        return nil
+    }
+
+    private func append(_ frames: UnsafeBufferPointer<UInt64>, _ hash: UInt64) -> UInt32 {
+        let identifier = next.withLock { next -> UInt32 in
+            // Another thread may have appended it meanwhile.
+            if let known = find(frames, hash) { return known }
+            let end = next + 1 + frames.count
+            guard let room = file.reserve(.stacks, count: end) else { return 0 }
+            var position = Int(truncatingIfNeeded: hash) & Self.indexMask
+            var probes = 0
+            while index[position] != 0 {
+                position = (position + 1) & Self.indexMask
+                probes += 1
+                if probes == Self.probeLimit { return 0 }
+            }
+            let head = words + next
+            for (offset, frame) in frames.enumerated() { head[1 + offset] = frame }
+            cmempool_store64_release(head, UInt64(frames.count))
+            // Everything reserved may be read; words without a head are zero.
+            file.publish(.stacks, count: room)
+            cmempool_store64_release(index + position, (hash >> 32) << 32 | UInt64(next))
+            defer { next = end }
+            return UInt32(next)
+        }
+        if identifier == 0 { _ = cmempool_add64(file.droppedPointer(\.stacks), 1) }
+        return identifier
+    }
+
+    /// A multiply-and-fold hash of the frames; never 0 in the high half, which marks free entries.
+    private static func hash(_ frames: UnsafeBufferPointer<UInt64>) -> UInt64 {
+        var hash: UInt64 = 0x9E37_79B9_7F4A_7C15
+        for frame in frames {
+            let product = (hash ^ frame).multipliedFullWidth(by: 0xD6E8_FEB8_6659_FD93)
+            hash = product.high ^ product.low &+ 0x9E37_79B9_7F4A_7C15
+        }
+        return hash | 1 << 63
+    }
+}
+
+extension RecordingFile {
+    /// Where one of the dropped counters is, for atomic counting.
+    func droppedPointer(_ counter: WritableKeyPath<DroppedCounters, UInt64>) -> UnsafeMutablePointer<UInt64> {
+        let header = MemoryLayout<RecordingHeader>.offset(of: \.dropped) ?? 0
+        let offset = MemoryLayout<DroppedCounters>.offset(of: counter) ?? 0
+        return (base + header + offset).assumingMemoryBound(to: UInt64.self)
+    }
+}
+#endif

@@ -46,6 +46,8 @@ let package = Package(
         // Tests.
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
+        // The tests of the workloads and the examples.
+        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

@@ -38,7 +38,7 @@ let package = Package(
         .executableTarget(
             name: "mempool-doctor",
             dependencies: [
-                "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+                "MempoolAnalysis", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
@@ -48,6 +48,10 @@ let package = Package(
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         // The tests of the workloads and the examples.
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
+        .testTarget(
+            name: "MempoolDoctorTests",
+            dependencies: ["mempool-doctor", "MempoolRecording", "MempoolAnalysis", "MempoolReporters"]
+        ),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

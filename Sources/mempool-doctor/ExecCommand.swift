@@ -55,7 +55,7 @@ struct ExecCommand: DoctorCommand {
     }
 
     func perform() throws -> Int32 {
-        let debugOptions = DebugOptions.takeFromEnvironment()
+        let debugOptions = DebugOptions.inherited
         if debugOptions.namesRecording {
             Message.note(DebugOptions.replacedRecordingNote)
         }

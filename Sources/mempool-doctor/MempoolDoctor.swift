@@ -30,10 +30,14 @@ struct MempoolDoctor: ParsableCommand {
               mempool-doctor report server.mempool --format json
             """,
         version: "mempool-doctor \(DoctorVersion.current)",
-        subcommands: [ExecCommand.self, ReportCommand.self]
+        subcommands: [RunCommand.self, ExecCommand.self, ReportCommand.self, WorkloadCommand.self]
     )
 
     static func main() {
+        if CommandLine.arguments.dropFirst().first != WorkloadCommand.name {
+            // Before anything can end the process: even `--help` would leave an empty recording.
+            _ = DebugOptions.inherited
+        }
         let command: any ParsableCommand
         do {
             command = try parseAsRoot()

@@ -11,16 +11,21 @@ enum MissingRecording {
     private static let searchLimitBytes = 1 << 30
 
     /// One line: "no recording appeared", the reason, the cure.
-    static func reason(executable: [CChar], end: ProgramEnd, debugOptions: DebugOptions) -> String {
-        let name = String(decoding: executable.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        return "no recording appeared: " + explanation(name: name, end: end, debugOptions: debugOptions)
+    static func reason(executable: [CChar], name: String, end: ProgramEnd, debugOptions: DebugOptions) -> String {
+        "no recording appeared: "
+            + explanation(executable: executable.text, name: name, end: end, debugOptions: debugOptions)
     }
 
-    private static func explanation(name: String, end: ProgramEnd, debugOptions: DebugOptions) -> String {
-        if debugOptions.level == "off" {
+    private static func explanation(
+        executable: String,
+        name: String,
+        end: ProgramEnd,
+        debugOptions: DebugOptions
+    ) -> String {
+        if debugOptions.isOff {
             return "MEMPOOL_DEBUG switches the recorder off; remove \"off\" from it"
         }
-        let path = resolved(name)
+        let path = resolved(executable)
         if let path, isPrivileged(path) {
             return "\(name) is set-user-ID or set-group-ID, and such programs ignore MEMPOOL_DEBUG; "
                 + "run a copy without these bits"

@@ -87,6 +87,7 @@ struct Observer {
         if diagnoses.isEmpty {
             let reason = MissingRecording.reason(
                 executable: process.executable,
+                name: process.arguments[0].text,
                 end: outcome.end,
                 debugOptions: debugOptions
             )

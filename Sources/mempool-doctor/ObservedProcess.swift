@@ -121,7 +121,7 @@ struct ObservedProcess {
         }
         guard error == 0 else {
             throw SpawnFailure(
-                command: String(decoding: executable.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self),
+                command: executable.text,
                 error: SystemError(number: error)
             )
         }
@@ -164,5 +164,12 @@ extension CStringArray {
         }
         result.append([CChar]("\(name)=\(value)".utf8CString))
         return result
+    }
+}
+
+extension [CChar] {
+    /// The string without its terminating null, for messages.
+    var text: String {
+        String(decoding: dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 }

@@ -10,6 +10,9 @@ struct RecordingPlace: ~Copyable {
     /// The absolute path given by `--keep`.
     let kept: String?
 
+    /// Names in the directory of `kept` before the program started.
+    private let strangers: Set<String>
+
     private static let filePrefix = "recording-"
     private static let fileSuffix = ".mempool"
 
@@ -18,6 +21,7 @@ struct RecordingPlace: ~Copyable {
         let kept = try Self.absolute(path)
         directory = try TemporaryDirectory()
         self.kept = kept
+        strangers = Set(kept.map(Self.neighbours) ?? [])
     }
 
     /// The value of `recording=`. The recorder replaces `%p` by the process number, so that every process of a family
@@ -26,10 +30,15 @@ struct RecordingPlace: ~Copyable {
         kept ?? "\(directory.path)/\(Self.filePrefix)%p\(Self.fileSuffix)"
     }
 
-    /// The recordings that exist now, by process number; the one of `--keep` has none.
+    /// The recordings that exist now, by process number; the one of `--keep` has none. A further process of the program's
+    /// family finds that one taken and records to its name with the process number added.
     func recordings() -> [(path: String, processID: Int32?)] {
         if let kept {
-            return FileManager.default.fileExists(atPath: kept) ? [(kept, nil)] : []
+            return Self.neighbours(of: kept).filter { !strangers.contains($0) }.sorted().map { name in
+                let path = (kept.split(separator: "/", omittingEmptySubsequences: false).dropLast() + [name[...]])
+                    .joined(separator: "/")
+                return (path, path == kept ? nil : Int32(path.dropFirst(kept.count + 1)))
+            }
         }
         let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
         return names.compactMap { name -> (path: String, processID: Int32?)? in
@@ -38,6 +47,16 @@ struct RecordingPlace: ~Copyable {
             else { return nil }
             return ("\(directory.path)/\(name)", number)
         }.sorted { ($0.processID ?? 0) < ($1.processID ?? 0) }
+    }
+
+    /// Names beside `path` that are its own or have a number added.
+    private static func neighbours(of path: String) -> [String] {
+        let url = URL(filePath: path)
+        let own = url.lastPathComponent
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: url.deletingLastPathComponent().path)) ?? []
+        return names.filter { name in
+            name == own || (name.hasPrefix(own + ".") && Int32(name.dropFirst(own.count + 1)) != nil)
+        }
     }
 
     /// The absolute form of `path`, after proof that a new file can be created there.

@@ -27,7 +27,6 @@ struct ReportCommand: DoctorCommand {
     var report: ReportOptions
 
     func perform() throws -> Int32 {
-        _ = DebugOptions.takeFromEnvironment()
         var output = try ReportOutput(report)
         var progress = Progress()
         progress.draw("reading \(file)")

@@ -65,14 +65,13 @@ struct ReportOptions: ParsableArguments {
 
 /// The open destination of a report.
 ///
-/// A file is opened before anything is observed, so that a mistyped path costs no run, and is emptied only when there is
-/// something to write.
+/// A file is opened and emptied before anything is observed, as a shell's redirection does: a mistyped path costs no
+/// run, and an old report is never taken for the new one.
 struct ReportOutput: ~Copyable {
     let format: ReportFormat
     let style: TextStyle
     private let path: String?
     private let descriptor: Int32
-    private var isEmpty = true
 
     /// Throws `DoctorFailure` with status 64 if the file cannot be written.
     init(_ options: ReportOptions) throws(DoctorFailure) {
@@ -85,7 +84,7 @@ struct ReportOutput: ~Copyable {
             descriptor = STDOUT_FILENO
             return
         }
-        descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
+        descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
             throw DoctorFailure("--output: cannot write \(path): \(SystemError.last)", status: DoctorStatus.usage)
         }
@@ -97,11 +96,6 @@ struct ReportOutput: ~Copyable {
 
     /// Appends to the report. Throws `DoctorFailure` with status 70, as when the disk is full.
     mutating func write(_ text: String) throws(DoctorFailure) {
-        if isEmpty, path != nil {
-            // Fails for a pipe or a device, which have nothing to cut.
-            _ = ftruncate(descriptor, 0)
-        }
-        isEmpty = false
         do {
             try Descriptor.write(text, to: descriptor)
         } catch {
@@ -112,13 +106,14 @@ struct ReportOutput: ~Copyable {
         }
     }
 
-    /// Writes one diagnosis as a whole report. If there is none, a line on stderr says why, and with JSON an inconclusive
-    /// report too, so that a script finds a verdict in every case.
+    /// Writes one diagnosis as a whole report. If there is none, a line on stderr says why. A file has that line too, and
+    /// JSON is an inconclusive report, so that a script finds a verdict in every case.
     mutating func write(_ diagnosis: Diagnosis) throws(DoctorFailure) {
         if let failure = diagnosis.failure { Message.failure(failure) }
         switch format {
         case .json: try write(JSONReporter.render(diagnosis.report))
         case .text where diagnosis.failure == nil: try write(TextReporter.render(diagnosis.report, style: style))
+        case .text where path != nil: try write("\(diagnosis.failure ?? "")\n")
         case .text: break
         }
     }

@@ -27,17 +27,10 @@ struct TemporaryDirectory: ~Copyable {
         try? FileManager.default.removeItem(atPath: path)
     }
 
-    /// `$TMPDIR` if it is absolute and can be written in MEMPOOL_DEBUG, where a comma ends a value and `%` starts `%p`.
+    /// `$TMPDIR` if it is absolute and can be written in MEMPOOL_DEBUG.
     private static var parent: String {
         guard let chosen = Terminal.variable("TMPDIR"), chosen.hasPrefix("/"), !DebugOptions.isUnspeakable(chosen)
         else { return "/tmp" }
         return chosen
-    }
-}
-
-extension DebugOptions {
-    /// Whether a path cannot be a value of MEMPOOL_DEBUG.
-    static func isUnspeakable(_ path: String) -> Bool {
-        path.contains(",") || path.contains("%")
     }
 }

@@ -1,0 +1,283 @@
+// `mempool-doctor exec`: exit statuses, the environment of the program, the report.
+
+import Foundation
+import MempoolAnalysis
+import MempoolReporters
+import Testing
+
+@Suite struct ExecTests {
+    private let scratch: Scratch
+
+    init() throws { scratch = try Scratch() }
+
+    private func exec(
+        _ script: String,
+        options: [String] = [],
+        fixture: String? = nil,
+        environment: [String: String] = [:]
+    ) throws -> DoctorResult {
+        var environment = environment
+        environment["FIXTURE"] = try fixture ?? scratch.healthyRecording()
+        let arguments = ["exec"] + options + FakeProgram.arguments(script)
+        let result = try DoctorProcess(arguments, in: scratch, environment: environment).finish()
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.file("tmp")) == [])
+        return result
+    }
+
+    private func decoded(_ text: String) throws -> Report {
+        try JSONDecoder().decode(Report.self, from: Data(text.utf8))
+    }
+
+    // MARK: - Exit statuses
+
+    @Test func `A healthy program gives status 0 and its report follows its output`() throws {
+        let result = try exec("echo hello; echo problem >&2; record $$")
+        #expect(result.status == 0)
+        #expect(result.errors == "problem\n")
+        #expect(result.output.hasPrefix("hello\n"))
+        #expect(result.output.contains("HEALTHY"))
+    }
+
+    @Test func `A program with findings gives status 1`() throws {
+        let result = try exec("record $$", options: ["--format", "json"], fixture: try scratch.findingsRecording())
+        #expect(result.status == 1)
+        #expect(result.errors == "")
+        let report = try decoded(result.output)
+        #expect(report.verdict == .findings)
+        #expect(report.findings.map(\.count) == [2])
+        #expect(report.recorder?.recording == "", "the recording is gone, so no path is named")
+    }
+
+    @Test(arguments: [1, 2, 3, 64, 255])
+    func `A program's own status is passed on, and its findings are still reported`(status: Int32) throws {
+        let result = try exec(
+            "record $$; exit \(status)", options: ["--format", "json"], fixture: try scratch.findingsRecording())
+        #expect(result.status == status)
+        #expect(try decoded(result.output).verdict == .findings)
+    }
+
+    @Test(arguments: [(9, 137), (15, 143), (11, 139)])
+    func `A program that a signal killed gives 128 and its number`(signal: Int32, status: Int32) throws {
+        let result = try exec("record $$; kill -\(signal) $$")
+        #expect(result.status == status)
+        #expect(result.output.contains("HEALTHY"))
+    }
+
+    @Test(arguments: ["missing-command", "/missing/command", "./missing"])
+    func `A command that does not exist gives 127`(command: String) throws {
+        let reason = command.contains("/") ? "no such file" : "command not found"
+        #expect(
+            try doctor("exec", "--", command, in: scratch)
+                == DoctorResult(status: 127, output: "", errors: "mempool-doctor: \(command): \(reason)\n")
+        )
+    }
+
+    @Test func `A file that is not executable gives 126`() throws {
+        let path = try scratch.write("#!/bin/sh\n", to: "plain")
+        #expect(
+            try doctor("exec", "--", path, in: scratch)
+                == DoctorResult(
+                    status: 126,
+                    output: "",
+                    errors: "mempool-doctor: \(path): cannot be executed: Permission denied\n"
+                )
+        )
+        #expect(try doctor("exec", "--", scratch.path, in: scratch).status == 126)
+        let broken = try scratch.write("neither ELF nor script", to: "broken", mode: 0o755)
+        #expect(
+            try doctor("exec", "--", broken, in: scratch).errors
+                == "mempool-doctor: \(broken): cannot be executed: Exec format error\n"
+        )
+    }
+
+    @Test func `A script without its interpreter says so`() throws {
+        let path = try scratch.write("#!/missing/interpreter\n", to: "script", mode: 0o755)
+        #expect(
+            try doctor("exec", "--", path, in: scratch)
+                == DoctorResult(
+                    status: 127,
+                    output: "",
+                    errors: "mempool-doctor: \(path): cannot be executed: its interpreter was not found\n"
+                )
+        )
+    }
+
+    // MARK: - No recording
+
+    private static let withoutPool =
+        "does not seem to contain the pool; name the program that does, "
+        + "built with the package trait Recorder and MEMPOOL_DEBUG left in its environment"
+
+    @Test func `A program without the pool gives status 2 and the cure`() throws {
+        let line = "no recording appeared: /bin/true \(Self.withoutPool)"
+        #expect(
+            try doctor("exec", "--", "/bin/true", in: scratch)
+                == DoctorResult(status: 2, output: "", errors: "mempool-doctor: \(line)\n")
+        )
+        let json = try doctor("exec", "--format", "json", "--", "true", in: scratch)
+        #expect(json.status == 2)
+        #expect(try decoded(json.output).verdict == .inconclusive)
+    }
+
+    @Test func `A failing program without the pool keeps its own status`() throws {
+        let line = "no recording appeared: /bin/false \(Self.withoutPool)"
+        #expect(
+            try doctor("exec", "--", "/bin/false", in: scratch)
+                == DoctorResult(status: 1, output: "", errors: "mempool-doctor: \(line)\n")
+        )
+        #expect(try exec("exit 3").status == 3)
+        #expect(try exec("kill -9 $$").status == 137)
+    }
+
+    @Test func `A script that records nothing is told apart`() throws {
+        let path = try scratch.write("#!/bin/sh\n", to: "script", mode: 0o755)
+        #expect(
+            try doctor("exec", "--", path, in: scratch).errors
+                == "mempool-doctor: no recording appeared: \(path) is a script, and nothing that it started recorded; "
+                + "name the program that contains the pool, and check that MEMPOOL_DEBUG reaches it\n"
+        )
+    }
+
+    @Test(arguments: ["off", "level=off", "frames=3,off"])
+    func `A recorder that the user switched off is named as the reason`(value: String) throws {
+        let result = try doctor("exec", "--", "/bin/true", in: scratch, environment: ["MEMPOOL_DEBUG": value])
+        #expect(
+            result
+                == DoctorResult(
+                    status: 2,
+                    output: "",
+                    errors: "mempool-doctor: no recording appeared: "
+                        + "MEMPOOL_DEBUG switches the recorder off; remove \"off\" from it\n"
+                )
+        )
+    }
+
+    @Test func `A recording that cannot be read gives status 2`() throws {
+        let result = try exec("record $$", fixture: try scratch.write("garbage", to: "garbage"))
+        #expect(result.status == 2)
+        #expect(result.errors.contains("is not a recording"))
+        #expect(result.output == "")
+    }
+
+    // MARK: - The program's environment
+
+    /// What the program finds in MEMPOOL_DEBUG, with the recording's path shortened.
+    private func debugValue(options: [String] = [], _ value: String?) throws -> (value: String, errors: String) {
+        let result = try exec(
+            "echo \"$MEMPOOL_DEBUG\" > value; record $$",
+            options: options,
+            environment: value.map { ["MEMPOOL_DEBUG": $0] } ?? [:]
+        )
+        #expect(result.status == 0)
+        let text = try scratch.read("value").trimmingCharacters(in: .newlines)
+        let pattern = try Regex(NSRegularExpression.escapedPattern(for: scratch.file("tmp")) + "/mempool-doctor-\\w{6}")
+        return (text.replacing(pattern, with: "DIR"), result.errors)
+    }
+
+    @Test(arguments: [
+        (nil, "level=full"), ("", "level=full"), ("full", "full"), ("level=full", "level=full"),
+        ("frames=9,exitcode=23", "frames=9,exitcode=23,level=full"),
+        ("level=nonsense", "level=nonsense,level=full"), ("quiet=0,max-ledger=5", "max-ledger=5,level=full"),
+        ("unknown=1", "unknown=1,level=full"),
+    ])
+    func `The program gets the user's keys, a level and a recording`(value: String?, expected: String) throws {
+        let seen = try debugValue(value)
+        #expect(seen.value == "\(expected),recording=DIR/recording-%p.mempool,quiet")
+        #expect(seen.errors == "")
+    }
+
+    @Test func `A recording named by the user is replaced, and said so`() throws {
+        let seen = try debugValue("recording=mine.mempool,full")
+        #expect(seen.value == "full,recording=DIR/recording-%p.mempool,quiet")
+        #expect(
+            seen.errors == "mempool-doctor: note: recording= in MEMPOOL_DEBUG is replaced by the doctor's own; "
+                + "--keep FILE keeps a recording\n"
+        )
+    }
+
+    @Test func `Arguments reach the program byte by byte, options and dashes included`() throws {
+        let result = try doctor(
+            "exec", "--format", "json", "--", "/usr/bin/printf", "[%s]", "--", "--version", "a b", "", in: scratch)
+        #expect(result.output.hasPrefix("[--][--version][a b][]{"))
+    }
+
+    @Test func `The other variables and the working directory stay`() throws {
+        let result = try exec("echo $OTHER; pwd -P; record $$", environment: ["OTHER": "kept"])
+        #expect(result.output.hasPrefix("kept\n\(scratch.path)\n"))
+    }
+
+    // MARK: - Keeping and writing
+
+    @Test func `A recording is kept under the name that was given`() throws {
+        let result = try exec("record $$", options: ["--keep", "kept.mempool", "--format", "json"])
+        #expect(result.status == 0)
+        #expect(result.errors == "mempool-doctor: note: recording kept: \(scratch.file("kept.mempool"))\n")
+        #expect(try decoded(result.output).recorder?.recording == scratch.file("kept.mempool"))
+        #expect(try doctor("report", "kept.mempool", in: scratch).status == 0)
+    }
+
+    @Test func `A file that exists is never overwritten by a recording`() throws {
+        let path = try scratch.write("precious", to: "precious")
+        #expect(
+            try doctor("exec", "--keep", path, "--", "/bin/true", in: scratch)
+                == DoctorResult(
+                    status: 64,
+                    output: "",
+                    errors: "mempool-doctor: --keep: \(path) exists already; choose another name or remove it\n"
+                )
+        )
+        #expect(try scratch.read("precious") == "precious")
+    }
+
+    @Test func `A place where no recording can be created is a usage error`() throws {
+        #expect(
+            try doctor("exec", "--keep", "missing/kept", "--", "/bin/true", in: scratch)
+                == DoctorResult(
+                    status: 64,
+                    output: "",
+                    errors: "mempool-doctor: --keep: cannot create missing/kept: No such file or directory\n"
+                )
+        )
+        #expect(try doctor("exec", "--keep", "a,b", "--", "/bin/true", in: scratch).status == 64)
+        #expect(try doctor("exec", "--keep", "a%p", "--", "/bin/true", in: scratch).status == 64)
+    }
+
+    @Test func `A temporary directory that cannot be used gives status 2 and the cure`() throws {
+        let result = try doctor(
+            "exec", "--", "/bin/true", in: scratch, environment: ["TMPDIR": scratch.file("missing")])
+        #expect(
+            result
+                == DoctorResult(
+                    status: 2,
+                    output: "",
+                    errors: "mempool-doctor: cannot make a temporary directory in \(scratch.file("missing")): "
+                        + "No such file or directory; set TMPDIR to a writable one\n"
+                )
+        )
+    }
+
+    @Test func `With --output the program has stdout for itself`() throws {
+        let result = try exec(
+            "echo data; record $$", options: ["-o", "report.json", "--format", "json"],
+            fixture: try scratch.findingsRecording())
+        #expect(result == DoctorResult(status: 1, output: "data\n", errors: ""))
+        #expect(try decoded(try scratch.read("report.json")).verdict == .findings)
+    }
+
+    @Test func `A family of processes has a report each and the worst verdict`() throws {
+        let findings = try scratch.findingsRecording()
+        let script = "record 11; FIXTURE='\(findings)'; record 12"
+        let json = try exec(script, options: ["--format", "json"])
+        #expect(json.status == 1)
+        #expect(json.json?["schemaVersion"] as? Int == 1)
+        #expect(json.json?["verdict"] as? String == "findings")
+        let runs = try #require(json.json?["runs"] as? [[String: Any]])
+        #expect(runs.map { $0["processID"] as? Int } == [11, 12])
+        #expect(runs.map { ($0["report"] as? [String: Any])?["verdict"] as? String } == ["healthy", "findings"])
+
+        let text = try exec(script)
+        #expect(text.status == 1)
+        #expect(text.output.hasPrefix("Process 11\n"))
+        #expect(text.output.hasSuffix("\n2 processes recorded: findings.\n"))
+    }
+}

@@ -45,12 +45,18 @@ let package = Package(
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
+        .testTarget(
+            name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
+        ),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         // The tests of the workloads and the examples.
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
         .testTarget(
             name: "MempoolDoctorTests",
-            dependencies: ["mempool-doctor", "MempoolRecording", "MempoolAnalysis", "MempoolReporters"]
+            dependencies: [
+                "mempool-doctor", "MempoolRecording", "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+            ]
         ),
     ],
     swiftLanguageModes: [.v6],

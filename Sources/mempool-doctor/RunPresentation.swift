@@ -44,7 +44,7 @@ struct RunPresentation {
             try output.write("\n\(run.name)\n")
             try output.write(run.diagnosis)
         }
-        try output.write("\n\(verdictLine)\n")
+        try output.write("\n" + verdictLine(style: output.style))
     }
 
     // MARK: - Text
@@ -55,12 +55,10 @@ struct RunPresentation {
     }
 
     private func line(for run: WorkloadRun, style: TextStyle) -> String {
-        let isHealthy = run.verdict == .healthy
-        let mark = style.unicode ? (isHealthy ? "✓" : "✗") : (isHealthy ? "ok" : "!!")
-        let colored = style.color ? "\u{1B}[\(isHealthy ? 32 : 31)m\(mark)\u{1B}[0m" : mark
+        let mark = VerdictMark(run.verdict, style: style)
         let width = workloads.map(\.count).max() ?? 0
         let name = run.name + String(repeating: " ", count: max(width - run.name.count, 0))
-        return "\(colored) \(name)  \(text(for: run))\n"
+        return "\(mark.painted(mark.sign)) \(name)  \(text(for: run))\n"
     }
 
     private func text(for run: WorkloadRun) -> String {
@@ -73,16 +71,17 @@ struct RunPresentation {
         return run.summary?.lines.first ?? ""
     }
 
-    private var verdictLine: String {
+    private func verdictLine(style: TextStyle) -> String {
         let withFindings = runs.filter { $0.verdict == .findings }.map(\.name)
         let unobserved = runs.filter { $0.verdict == .inconclusive }.map(\.name)
         let left = workloads.dropFirst(runs.count)
         var parts: [String] = []
-        if !withFindings.isEmpty { parts.append("findings in \(withFindings.joined(separator: ", "))") }
+        if !withFindings.isEmpty { parts.append("in \(withFindings.joined(separator: ", "))") }
         if !unobserved.isEmpty { parts.append("could not observe \(unobserved.joined(separator: ", "))") }
         if !left.isEmpty { parts.append("interrupted before \(left.joined(separator: ", "))") }
         if parts.isEmpty { parts.append("\(runs.count) workloads, nothing found") }
-        return "Verdict: \(verdict.rawValue): \(parts.joined(separator: "; "))."
+        let mark = VerdictMark(verdict, style: style)
+        return mark.painted("\(mark.prefix)\(verdict.rawValue.uppercased()): \(parts.joined(separator: "; "))") + "\n"
     }
 
     // MARK: - JSON
@@ -102,5 +101,30 @@ struct RunPresentation {
             RunsDocument.Run(workload: $0.name, error: $0.error, report: $0.diagnosis.report)
         }
         try output.write(RunsDocument(verdict: verdict, runs: entries).render())
+    }
+}
+
+/// How a verdict looks in a line of text, in the signs and colours of a report.
+private struct VerdictMark {
+    /// Of the same width for every verdict.
+    let sign: String
+    /// What goes before the verdict's word: nothing where the word alone has to do.
+    let prefix: String
+    private let color: Int?
+
+    init(_ verdict: Report.Verdict, style: TextStyle) {
+        let (unicode, ascii, color) =
+            switch verdict {
+            case .healthy: ("✔", "ok", 32)
+            case .findings: ("✘", "!!", 31)
+            case .inconclusive: ("?", "??", 33)
+            }
+        sign = style.unicode ? unicode : ascii
+        prefix = style.unicode ? unicode + " " : ""
+        self.color = style.color ? color : nil
+    }
+
+    func painted(_ text: String) -> String {
+        color.map { "\u{1B}[1;\($0)m\(text)\u{1B}[0m" } ?? text
     }
 }

@@ -55,7 +55,10 @@ struct WorkloadOptionGroup: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "Plant a mistake, to see what its report looks like.",
-            discussion: "leak, double-put, wrong-capacity or foreign-put; RATE is a share of the operations, 0.001 if not given.",
+            discussion: """
+                leak, double-put, wrong-capacity or foreign-put; RATE is the share of the operations that make it, \
+                0.001 if not given.
+                """,
             valueName: "kind[:rate]"
         )
     )

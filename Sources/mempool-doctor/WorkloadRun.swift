@@ -58,6 +58,9 @@ struct WorkloadRun {
             diagnosis: observation.diagnoses[0].diagnosis,
             wasInterrupted: observation.outcome.wasInterrupted
         )
+        // The hidden command and its options mean nothing to the reader, and cannot be run again.
+        run.diagnosis.report.process?.commandLine =
+            (["mempool-doctor"] + CommandLine.arguments.dropFirst()).joined(separator: " ")
         switch result(at: resultPath) {
         case .summary(let summary): run.summary = summary
         case .failure(let error) where error.isUsage: throw DoctorFailure(error.description, status: DoctorStatus.usage)

@@ -5,13 +5,14 @@ import MempoolRecorder
 
 /// The value of MEMPOOL_DEBUG, a comma-separated list of `key=value` and bare words.
 struct DebugOptions {
+    /// The one variable of the recorder.
     static let variableName = "MEMPOOL_DEBUG"
     /// Said when the user named a recording.
     static let replacedRecordingNote =
         "recording= in MEMPOOL_DEBUG is replaced by the doctor's own; --keep FILE keeps a recording"
+
     /// The user's own entries, in order.
     let entries: [Substring]
-
     /// Whether the user chose a level that the recorder knows.
     let namesLevel: Bool
     /// Whether the recorder is off, whatever the program's default level.
@@ -19,6 +20,7 @@ struct DebugOptions {
     /// Whether the user named a recording, which the doctor replaces by its own.
     let namesRecording: Bool
 
+    /// Reads the variable's value; the recorder itself complains about what it does not know.
     init(_ value: String) {
         entries = value.split(separator: ",", omittingEmptySubsequences: true)
         let options = RecorderOptions(parsing: value, defaultLevel: .full)

@@ -3,6 +3,7 @@
 import ArgumentParser
 import MempoolAnalysis
 
+/// Observes a user's program.
 struct ExecCommand: DoctorCommand {
     static let configuration = CommandConfiguration(
         commandName: "exec",

@@ -4,7 +4,9 @@ import Glibc
 
 /// Why a command could not be started.
 struct SpawnFailure: Error {
+    /// As the user wrote it.
     var command: String
+    /// What the system answered.
     var error: SystemError
 
     /// 127 if there is no such command, 126 if there is one that cannot be executed, as in a shell.
@@ -34,7 +36,9 @@ struct ObservedProcess {
 
     /// How a program ended, and whether somebody wanted the doctor to stop meanwhile.
     struct Outcome {
+        /// Of the process that has ended; the number may be another's by now.
         var processID: Int32
+        /// How it ended.
         var end: ProgramEnd
         /// Set when the doctor got one of `passedOnSignals`.
         var wasInterrupted: Bool

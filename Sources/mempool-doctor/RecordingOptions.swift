@@ -2,6 +2,7 @@
 
 import ArgumentParser
 
+/// What becomes of the recording.
 struct RecordingOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(

@@ -3,6 +3,7 @@
 import ArgumentParser
 import MempoolAnalysis
 
+/// Analyses a recording that exists.
 struct ReportCommand: DoctorCommand {
     static let configuration = CommandConfiguration(
         commandName: "report",

@@ -54,10 +54,10 @@ struct ReportOptions: ParsableArguments {
         }
     }
 
-    /// The absolute path of `--source-root`.
-    var sourceRootPath: String {
+    /// The absolute path of `--source-root`. Nil in the root directory, where absolute paths are as short.
+    var sourceRootPath: String? {
         let current = FileManager.default.currentDirectoryPath
-        guard let sourceRoot else { return current }
+        guard let sourceRoot else { return current == "/" ? nil : current }
         return URL(filePath: sourceRoot, directoryHint: .isDirectory, relativeTo: URL(filePath: current))
             .standardizedFileURL.path
     }

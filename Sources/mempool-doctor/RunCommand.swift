@@ -5,6 +5,7 @@ import MempoolAnalysis
 import MempoolReporters
 import MempoolWorkloads
 
+/// Observes built-in workloads.
 struct RunCommand: DoctorCommand {
     static let configuration = CommandConfiguration(
         commandName: "run",

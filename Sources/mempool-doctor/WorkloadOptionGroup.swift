@@ -3,6 +3,7 @@
 import ArgumentParser
 import MempoolWorkloads
 
+/// What the workload is to do; the numbers are those of `WorkloadOptions`.
 struct WorkloadOptionGroup: ParsableArguments {
     @Option(
         help: ArgumentHelp(

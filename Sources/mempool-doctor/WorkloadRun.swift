@@ -17,7 +17,8 @@ struct WorkloadRun {
     /// Set when somebody wanted the doctor to stop meanwhile.
     var wasInterrupted: Bool
 
-    /// A workload that failed was not observed to its end, whatever its recording says; findings still are findings.
+    /// A workload that failed was not observed to its end; findings of one that failed in an orderly way still are
+    /// findings.
     var verdict: Report.Verdict {
         error == nil ? diagnosis.report.verdict : worstVerdict([diagnosis.report.verdict, .inconclusive])
     }
@@ -65,7 +66,12 @@ struct WorkloadRun {
         case .summary(let summary): run.summary = summary
         case .failure(let error) where error.isUsage: throw DoctorFailure(error.description, status: DoctorStatus.usage)
         case .failure(let error): run.error = error.description
-        case nil: run.error = "the workload \(description(of: observation.outcome.end)) before it was done"
+        case nil:
+            let error = "the workload \(description(of: observation.outcome.end)) before it was done"
+            run.error = error
+            // What a process held when it died, as after a Ctrl-C, is not a mistake of the workload.
+            run.diagnosis.report.verdict = .inconclusive
+            run.diagnosis.report.verdictReason = error
         }
         return run
     }

@@ -1,6 +1,7 @@
 // `mempool-doctor exec`: exit statuses, the environment of the program, the report.
 
 import Foundation
+import Glibc
 import MempoolAnalysis
 import MempoolReporters
 import Testing
@@ -159,6 +160,112 @@ import Testing
         #expect(result.output == "")
     }
 
+    /// A program that runs and carries the mark of the pool, but not the pool.
+    private func markedProgram() throws -> String {
+        let path = scratch.file("marked")
+        var bytes = try Data(contentsOf: URL(filePath: "/bin/sh"))
+        bytes.append(Data("cmempool_".utf8))
+        try bytes.write(to: URL(filePath: path))
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+        return path
+    }
+
+    @Test(arguments: [
+        (
+            "exit 0", 2,
+            "contains the pool but did not record; "
+                + "build it with the package trait Recorder, and leave MEMPOOL_DEBUG in its environment"
+        ),
+        ("exit 3", 3, "exited with status 3 before it used the pool; make it run, then observe it again"),
+        (
+            "kill -9 $$", 137,
+            "was killed by signal 9 (Killed) before it used the pool; make it run, then observe it again"
+        ),
+    ])
+    func `A program that contains the pool and leaves no recording says how it ended`(
+        script: String,
+        status: Int32,
+        reason: String
+    ) throws {
+        let program = try markedProgram()
+        #expect(
+            try doctor("exec", "--", program, "-c", script, in: scratch)
+                == DoctorResult(
+                    status: status,
+                    output: "",
+                    errors: "mempool-doctor: no recording appeared: \(program) \(reason)\n"
+                )
+        )
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can give a file away"))
+    func `A program that is set-user-ID ignores the variable, and the doctor says so`() throws {
+        let program = try markedProgram()
+        // Giving a file away clears the bit, so the mode comes second. 65534 is nobody.
+        try #require(chown(program, 65534, 65534) == 0 && chmod(program, 0o4755) == 0)
+        #expect(
+            try doctor("exec", "--", program, "-c", "exit 0", in: scratch).errors
+                == "mempool-doctor: no recording appeared: \(program) is set-user-ID or set-group-ID, "
+                + "and such programs ignore MEMPOOL_DEBUG; run a copy without these bits\n"
+        )
+    }
+
+    // MARK: - A program with the real pool
+
+    private func poolProgram(_ options: String) throws -> [String] {
+        // The doctor's own workloads, started as somebody else's program.
+        [
+            try DoctorProcess.executable, "__workload", "message", "--options", options, "--result",
+            scratch.file("result"),
+        ]
+    }
+
+    @Test func `A real program is observed, and an unknown key is named by its recorder`() throws {
+        let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":5}")
+        let result = try DoctorProcess(
+            ["exec", "--format", "json", "--"] + program,
+            in: scratch,
+            environment: ["MEMPOOL_DEBUG": "colour=red"]
+        ).finish()
+        #expect(result.status == 0)
+        #expect(result.errors.split(separator: "\n").count == 1)
+        #expect(result.errors.contains("unknown key 'colour'"))
+        let report = try decoded(result.output)
+        #expect(report.verdict == .healthy)
+        #expect(report.recorder?.level == "full")
+        #expect(report.process?.ending == ProcessEnding(kind: .exited, status: 0))
+    }
+
+    @Test func `An exit status asked of the recorder is the program's own and is passed on`() throws {
+        let plant = "{\"kind\":\"leak\",\"rate\":1}"
+        let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":5,\"plant\":\(plant)}")
+        let result = try DoctorProcess(
+            ["exec", "--format", "json", "--"] + program,
+            in: scratch,
+            environment: ["MEMPOOL_DEBUG": "exitcode=23"]
+        ).finish()
+        #expect(result.status == 23)
+        #expect(result.errors == "")
+        #expect(try decoded(result.output).findings.map(\.kind.rawValue) == ["leak"])
+    }
+
+    @Test func `A program that is killed is reported with what it held`() throws {
+        let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":1000000000}")
+        let process = try DoctorProcess(["exec", "--keep", "kept", "--format", "json", "--"] + program, in: scratch)
+        let deadline = Date(timeIntervalSinceNow: 30)
+        let reader = try Scratch()
+        let kept = scratch.file("kept")
+        while try doctor("report", kept, in: reader).status == 2 {
+            try #require(Date() < deadline, "the program did not start")
+        }
+        let live = try decoded(try doctor("report", kept, "--format", "json", in: reader).output)
+        #expect(live.process?.ending.kind == .running)
+        kill(pid_t(try #require(live.process?.processID)), SIGKILL)
+        let result = try process.finish()
+        #expect(result.status == 137)
+        #expect(try decoded(result.output).process?.ending == ProcessEnding(kind: .died, signal: 9))
+    }
+
     // MARK: - The program's environment
 
     /// What the program finds in MEMPOOL_DEBUG, with the recording's path shortened.
@@ -214,6 +321,17 @@ import Testing
         #expect(result.errors == "mempool-doctor: note: recording kept: \(scratch.file("kept.mempool"))\n")
         #expect(try decoded(result.output).recorder?.recording == scratch.file("kept.mempool"))
         #expect(try doctor("report", "kept.mempool", in: scratch).status == 0)
+    }
+
+    @Test func `With --keep a further process of the family is kept and reported too`() throws {
+        let findings = try scratch.findingsRecording()
+        _ = try scratch.write("older", to: "kept.7")
+        let script = "record $$; cp '\(findings)' \"$p.8\""
+        let result = try exec(script, options: ["--keep", "kept", "--format", "json"])
+        #expect(result.status == 1)
+        let runs = try #require(result.json?["runs"] as? [[String: Any]])
+        #expect(runs.map { $0["processID"] as? Int } == [nil, 8])
+        #expect(try scratch.list().filter { $0.hasPrefix("kept") } == ["kept", "kept.7", "kept.8"])
     }
 
     @Test func `A file that exists is never overwritten by a recording`() throws {

@@ -43,8 +43,35 @@ let package = Package(
             ]
         ),
 
+        // The examples: the three ways of using a pool, and three bugs for the doctor to find.
+        .executableTarget(
+            name: "example-basic", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/BasicPattern"),
+        .executableTarget(
+            name: "example-encode-decode", dependencies: ["Mempool", "MempoolRecorder"],
+            path: "Examples/EncodeDecodePattern"),
+        .executableTarget(
+            name: "example-batch", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/BatchPattern"),
+        .executableTarget(name: "example-leak", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/Leak"),
+        .executableTarget(
+            name: "example-double-put", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/DoublePut"),
+        .executableTarget(
+            name: "example-wrong-capacity", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/WrongCapacity"
+        ),
+
         // The tests of the workloads and the examples.
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
+        .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "Mempool"]),
+        .testTarget(
+            name: "ExamplesTests",
+            dependencies: [
+                "example-basic",
+                "example-encode-decode",
+                "example-batch",
+                "example-leak",
+                "example-double-put",
+                "example-wrong-capacity",
+            ]
+        ),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

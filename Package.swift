@@ -4,6 +4,16 @@ import PackageDescription
 /// The recorder is compiled in by default. In C a trait is not visible by itself, hence the define.
 let recorderDefine: [CSetting] = [.define("MEMPOOL_RECORDER", to: "1", .when(traits: ["Recorder"]))]
 
+/// The examples, each an executable target in a folder: the three ways of using a pool, and three bugs.
+let examples: KeyValuePairs = [
+    "example-basic": "BasicPattern",
+    "example-encode-decode": "EncodeDecodePattern",
+    "example-batch": "BatchPattern",
+    "example-leak": "Leak",
+    "example-double-put": "DoublePut",
+    "example-wrong-capacity": "WrongCapacity",
+]
+
 let package = Package(
     name: "mempool",
     products: [
@@ -43,36 +53,21 @@ let package = Package(
             ]
         ),
 
-        // The examples: the three ways of using a pool, and three bugs for the doctor to find.
-        .executableTarget(
-            name: "example-basic", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/BasicPattern"),
-        .executableTarget(
-            name: "example-encode-decode", dependencies: ["Mempool", "MempoolRecorder"],
-            path: "Examples/EncodeDecodePattern"),
-        .executableTarget(
-            name: "example-batch", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/BatchPattern"),
-        .executableTarget(name: "example-leak", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/Leak"),
-        .executableTarget(
-            name: "example-double-put", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/DoublePut"),
-        .executableTarget(
-            name: "example-wrong-capacity", dependencies: ["Mempool", "MempoolRecorder"], path: "Examples/WrongCapacity"
-        ),
-
-        // The tests of the workloads and the examples.
-        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
-        .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "Mempool"]),
+        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
         .testTarget(
-            name: "ExamplesTests",
-            dependencies: [
-                "example-basic",
-                "example-encode-decode",
-                "example-batch",
-                "example-leak",
-                "example-double-put",
-                "example-wrong-capacity",
-            ]
+            name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
-    ],
+        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
+        .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
+        .testTarget(name: "ExamplesTests", dependencies: examples.map { .target(name: $0.key) }),
+    ]
+        + examples.map { name, folder in
+            .executableTarget(
+                name: name,
+                dependencies: ["Mempool", "MempoolRecorder"],
+                path: "Examples/" + folder
+            )
+        },
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17
 )

@@ -38,7 +38,7 @@ import Testing
             ),
         ])
     func correctExample(name: String, output: String) throws {
-        let run = try Run(name)
+        let run = try Run(name, debugOptions: "full")
         #expect(run.output == output)
         #expect(run.status == 0)
         #expect(run.errors.isEmpty, "a healthy program is silent")
@@ -55,7 +55,8 @@ import Testing
                 and three words: 3
                 in use 1
 
-                """
+                """,
+                ["leak: 1 buffer", "example_leak.countWords"]
             ),
             (
                 "example-double-put",
@@ -64,7 +65,8 @@ import Testing
                 rather too long: sorry
                 in use 0, discarded 1
 
-                """
+                """,
+                ["double put, once", "example_double_put.store"]
             ),
             (
                 "example-wrong-capacity",
@@ -73,13 +75,39 @@ import Testing
                 PUT bcd: a body of 3 bytes
                 in use 0, discarded 2
 
-                """
+                """,
+                ["wrong-capacity put, 2 times", "example_wrong_capacity.bodyBytes"]
             ),
         ])
-    func exampleWithBug(name: String, output: String) throws {
-        let run = try Run(name)
+    func exampleWithBug(name: String, output: String, findings: [String]) throws {
+        let recording = TemporaryFile.unusedPath()
+        defer { try? FileManager.default.removeItem(atPath: recording) }
+        let run = try Run(name, debugOptions: "level=full,recording=\(recording)")
         #expect(run.output == output)
         #expect(run.status == 0)
+        #if Recorder
+        for finding in findings { #expect(run.errors.contains(finding)) }
+        #expect(run.errors.contains(recording))
+        #expect(FileManager.default.fileExists(atPath: recording))
+        #else
+        #expect(run.errors.isEmpty)
+        #endif
+    }
+
+    @Test("An example with a bug fails when it is told to", .enabled(if: hasRecorder))
+    func exitCode() throws {
+        let recording = TemporaryFile.unusedPath()
+        defer { try? FileManager.default.removeItem(atPath: recording) }
+        #expect(try Run("example-leak", debugOptions: "full,exitcode=23,recording=\(recording)").status == 23)
+        #expect(try Run("example-basic", debugOptions: "full,exitcode=23").status == 0)
+    }
+
+    private static var hasRecorder: Bool {
+        #if Recorder
+        true
+        #else
+        false
+        #endif
     }
 }
 
@@ -91,8 +119,8 @@ struct Run {
 
     /// Runs an executable that was built along with the tests.
     ///
-    /// - Parameter debugOptions: The value of `MEMPOOL_DEBUG`; a variable of that name set for the tests does not count.
-    init(_ name: String, debugOptions: String? = nil) throws {
+    /// - Parameter debugOptions: The value of `MEMPOOL_DEBUG`, whatever its value for the tests.
+    init(_ name: String, debugOptions: String) throws {
         let process = Process()
         process.executableURL = try Self.productsDirectory().appendingPathComponent(name)
         var environment = ProcessInfo.processInfo.environment
@@ -120,6 +148,11 @@ struct Run {
 private final class TemporaryFile {
     private let url = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
     let handle: FileHandle
+
+    /// A path where no file is.
+    static func unusedPath() -> String {
+        FileManager.default.temporaryDirectory.appendingPathComponent("example-\(UUID().uuidString).mempool").path
+    }
 
     init() throws {
         guard FileManager.default.createFile(atPath: url.path, contents: nil) else {

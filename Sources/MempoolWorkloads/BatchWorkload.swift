@@ -46,7 +46,7 @@ enum BatchWorkload {
             for (offset, record) in batch.enumerated() {
                 guard let view = try? decodeRecord(unread, expectedOffset: UInt64(offset)).get(),
                     view.header.timestamp == record.timestamp,
-                    view.key.elementsEqual(record.key), view.value.elementsEqual(record.value)
+                    view.key.isEqual(to: record.key), view.value.isEqual(to: record.value)
                 else { return false }
                 unread = UnsafeRawBufferPointer(rebasing: unread[view.header.encodedBytes...])
             }

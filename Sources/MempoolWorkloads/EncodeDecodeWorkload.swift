@@ -55,12 +55,7 @@ struct RecordGenerator {
 
     init(_ seed: UInt64) {
         generator = SeededGenerator(seed: seed)
-        var words: [UInt8] = []
-        for _ in 0..<2_048 {
-            let word = generator.next()
-            words += (0..<8).map { UInt8(truncatingIfNeeded: word >> ($0 * 8)) }
-        }
-        material = words
+        material = generator.bytes(16_384)
     }
 
     mutating func next() -> NewRecord {

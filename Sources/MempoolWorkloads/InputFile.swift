@@ -35,8 +35,7 @@ final class InputFile {
         case S_IFREG: break
         case S_IFDIR: throw WorkloadError("the input \(path) is a directory; name a file in it")
         default:
-            throw WorkloadError(
-                "the input \(path) is not a regular file, and only those can be read twice; copy it first")
+            throw WorkloadError("the input \(path) is no regular file, and only those can be read twice; copy it first")
         }
     }
 

@@ -1,13 +1,12 @@
 // Workload `message`: the basic pattern. Get, copy in, use, put, all in one function.
 
-internal import Glibc
 internal import Mempool
 
 enum MessageWorkload {
     static func run(_ job: WorkloadJob) throws(WorkloadError) -> WorkloadSummary {
         let tally = try job.runThreads { thread, planter throws(WorkloadError) in
             var generator = job.generator(forThread: thread)
-            let messages = (0..<maximumBytes).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+            let messages = generator.bytes(maximumBytes)
             var tally = Tally()
             for _ in 0..<job.operations(ofThread: thread) {
                 let count = SizeDistribution.messages.next(using: &generator)
@@ -36,8 +35,7 @@ enum MessageWorkload {
         let isUnchanged = message.withUnsafeBytes { source in
             buffer.withUnsafeMutableBytes { bytes in
                 bytes.copyMemory(from: source)
-                guard let copy = bytes.baseAddress, let original = source.baseAddress else { return source.isEmpty }
-                return memcmp(copy, original, source.count) == 0
+                return UnsafeRawBufferPointer(bytes).isEqual(to: source)
             }
         }
         guard isUnchanged else { throw WorkloadError("a message of \(message.count) bytes changed in its buffer") }

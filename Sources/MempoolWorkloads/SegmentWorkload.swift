@@ -1,6 +1,5 @@
 // Workload `segment`: a real file becomes records of a log; the log is reopened, read back and compared, byte for byte.
 
-internal import Glibc
 internal import Mempool
 internal import SegmentLog
 
@@ -196,8 +195,8 @@ struct SegmentShare {
             guard number < count else { return }
             let isEqual = try store.withRecord(at: UInt64(number)) { record in
                 record.header.timestamp == Self.timestamp(number)
-                    && record.key.elementsEqual(Self.key(number))
-                    && areEqual(record.value, value)
+                    && record.key.isEqual(to: Self.key(number))
+                    && record.value.isEqual(to: value)
             }
             guard isEqual else { throw mismatch("record \(number) differs from what was written") }
             number += 1
@@ -228,12 +227,6 @@ struct SegmentShare {
             throw WorkloadError("\(directory): the search for a time after the last record found one")
         }
         tally.count("timeSearches")
-    }
-
-    private func areEqual(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
-        guard left.count == right.count else { return false }
-        guard let leftBase = left.baseAddress, let rightBase = right.baseAddress else { return left.isEmpty }
-        return memcmp(leftBase, rightBase, left.count) == 0
     }
 
     /// A mismatch is the fault of the input if that has changed meanwhile.

@@ -46,6 +46,12 @@ enum FrameOwnership {
         ["_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"].contains(rawName)
     }
 
+    /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the compiler split it into.
+    static func readable(_ name: String, rawName: String) -> String {
+        if rawName.hasPrefix("async_Main") { return "main" }
+        return name.isEmpty ? "inlined code" : name
+    }
+
     // MARK: - Demangled text
 
     /// What precedes the entity that a piece of code belongs to, as the demangler writes it.

@@ -45,7 +45,9 @@ let package = Package(
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
+        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

@@ -34,14 +34,11 @@ enum Units {
         return "\(tenths / 10).\(tenths.magnitude % 10)"
     }
 
-    /// `0.35 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+    /// `350 ms`, `3.2 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
     static func duration(_ seconds: Double) -> String {
         guard seconds.isFinite, seconds >= 0, seconds < 1e12 else { return "?" }
-        if seconds < 10 {
-            let hundredths = Int((seconds * 100).rounded())
-            let digits = hundredths % 100
-            return "\(hundredths / 100).\(digits < 10 ? "0" : "")\(digits) s"
-        }
+        if seconds < 0.9995 { return "\(Int((seconds * 1000).rounded())) ms" }
+        if seconds < 9.95 { return decimal(seconds) + " s" }
         let whole = Int(seconds.rounded())
         if whole < 60 { return "\(whole) s" }
         if whole < 3600 { return "\(whole / 60) min \(whole % 60) s" }

@@ -47,7 +47,7 @@ let package = Package(
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
-        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"]),
+        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

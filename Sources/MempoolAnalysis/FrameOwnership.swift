@@ -80,7 +80,8 @@ enum FrameOwnership {
             let specializations = [
                 "generic ", "function signature ", "inlined generic ", "default argument ", "outlined ",
             ]
-            if specializations.contains(where: { rest.hasPrefix($0) }), let tail = after(" of ", in: rest, last: false)
+            if specializations.contains(where: { rest.hasPrefix($0) }),
+                let tail = after(" of ", in: rest, last: false, anglesOnly: true)
             {
                 rest = tail
                 continue
@@ -104,7 +105,11 @@ enum FrameOwnership {
     }
 
     /// The text after a separator that lies outside of all brackets.
-    private static func after(_ separator: String, in text: Substring, last: Bool) -> Substring? {
+    ///
+    /// - Parameter anglesOnly: whether other brackets do not count: the demangler leaves one open where a closure was specialized.
+    private static func after(
+        _ separator: String, in text: Substring, last: Bool, anglesOnly: Bool = false
+    ) -> Substring? {
         var depth = 0
         var found: Substring?
         var index = text.startIndex
@@ -112,8 +117,9 @@ enum FrameOwnership {
         while index < text.endIndex {
             let character = text[index]
             switch character {
-            case "(", "<", "[": depth += 1
-            case ")", "]": depth -= 1
+            case "<": depth += 1
+            case "(" where !anglesOnly, "[" where !anglesOnly: depth += 1
+            case ")" where !anglesOnly, "]" where !anglesOnly: depth -= 1
             // Not of "->".
             case ">" where previous != "-": depth -= 1
             case " " where depth == 0 && text[index...].hasPrefix(separator):

@@ -50,7 +50,8 @@ package enum Sentences {
                 reissues > 0
                 ? "yes, \(plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
                 : "no."
-            return "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"
+            return
+                "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"
         case .wrongPool:
             let issuer = finding.issuingPool.map { "pool \($0)" } ?? "another pool"
             return "\(often)A buffer of \(issuer) was put into pool \(finding.pool). "

@@ -45,16 +45,14 @@ enum Units {
         return "\(Sentences.grouped(whole / 3600)) h \(whole / 60 % 60) min"
     }
 
-    /// A number in at most five characters, for tables that would be too wide: `12.3M`.
+    /// A number in at most six characters, for tables that would be too wide: `12.3M`.
     static func compact(_ number: Int) -> String {
         let magnitude = Double(number.magnitude)
-        for (limit, divisor, name) in [(1e6, 1e3, "k"), (1e9, 1e6, "M"), (1e12, 1e9, "G"), (1e15, 1e12, "T")] {
-            guard magnitude >= 1e5 else { break }
-            if magnitude < limit {
-                let scaled = Double(number) / divisor
-                return (scaled.magnitude < 100 ? decimal(scaled) : "\(Int(scaled.rounded()))") + name
-            }
-        }
-        return magnitude < 1e5 ? "\(number)" : "\(Int(clamping: number / 1_000_000_000_000))T"
+        guard magnitude >= 1e5 else { return "\(number)" }
+        let units: [(Double, String)] = [(1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E")]
+        // 999.5k would be shown as 1000k.
+        let unit = units.first { magnitude / $0.0 < 999.5 } ?? (1e18, "E")
+        let scaled = Double(number) / unit.0
+        return (scaled.magnitude < 100 ? decimal(scaled) : "\(Int(scaled.rounded()))") + unit.1
     }
 }

@@ -11,24 +11,6 @@ struct RecordingTests {
 
     init() throws { directory = try TemporaryDirectory() }
 
-    /// A recording with something in every section.
-    static func sample() -> RecordingBuilder {
-        var builder = RecordingBuilder()
-        builder.addModule(base: 0x1000_0000, start: 0x1000_1000, end: 0x1000_9000, path: "/bin/app", buildID: [1, 2, 3])
-        builder.addPool(name: "default")
-        let stack = builder.addStack([0x1000_1100, 0x1000_1200, 0x1000_1300 | StackWord.asyncBit])
-        var finding = FindingRecord()
-        finding.kind = FindingKind.doublePut.rawValue
-        finding.count = 2
-        finding.putStack = stack
-        builder.findings.append(finding)
-        builder.addSlot(stack: stack)
-        builder.addSlot(state: .returned)
-        builder.addSlot(state: .empty)
-        builder.addSlot(state: .inProgress)
-        return builder
-    }
-
     private func open(_ bytes: [UInt8]) throws -> Recording { try Recording(path: directory.write(bytes)) }
 
     private func error(_ bytes: [UInt8]) throws -> RecordingError? {
@@ -37,7 +19,7 @@ struct RecordingTests {
     }
 
     @Test func `A sound recording is read as it was written`() throws {
-        let recording = try open(Self.sample().bytes())
+        let recording = try open(RecordingBuilder.sample().bytes())
         #expect(recording.damage == [])
         #expect(recording.commandLine == "app --serve")
         #expect(recording.executable == "/nowhere/app")
@@ -72,7 +54,7 @@ struct RecordingTests {
     }
 
     @Test func `The ledger of a process that died is read record by record`() throws {
-        var builder = Self.sample()
+        var builder = RecordingBuilder.sample()
         builder.header.flags = 0
         let scan = try open(builder.bytes()).forEachLedgerRecord { _, _ in }
         #expect((scan.outstanding, scan.returned, scan.empty, scan.inProgress) == (1, 1, 1, 1))
@@ -112,13 +94,13 @@ struct RecordingTests {
     }
 
     @Test func `A header without its magic was never completed`() throws {
-        var builder = Self.sample()
+        var builder = RecordingBuilder.sample()
         builder.header.magic = 0
         #expect(try error(builder.bytes())?.code == .incomplete)
     }
 
     @Test func `A transfer in text mode is recognised`() throws {
-        var bytes = Self.sample().bytes()
+        var bytes = RecordingBuilder.sample().bytes()
         bytes.insert(0x0D, at: 7)
         let error = try error(bytes)
         #expect(error?.code == .notARecording)
@@ -126,7 +108,7 @@ struct RecordingTests {
     }
 
     @Test func `Another version names both versions and the cure`() throws {
-        var builder = Self.sample()
+        var builder = RecordingBuilder.sample()
         builder.header.version = 9
         let error = try error(builder.bytes())
         #expect(error?.code == .otherVersion)
@@ -137,7 +119,7 @@ struct RecordingTests {
 
     @Test(arguments: [8, 11, 12, 100, 4095])
     func `A file that ends in its header is told so`(count: Int) throws {
-        #expect(try error(Array(Self.sample().bytes().prefix(count)))?.code == .truncatedHeader)
+        #expect(try error(Array(RecordingBuilder.sample().bytes().prefix(count)))?.code == .truncatedHeader)
     }
 
     @Test func `A section table that contradicts itself is damaged`() throws {
@@ -151,7 +133,7 @@ struct RecordingTests {
             { $0.headerBytes = 1 },
         ]
         for change in changes {
-            var bytes = Self.sample().bytes()
+            var bytes = RecordingBuilder.sample().bytes()
             bytes.withUnsafeMutableBytes { raw in
                 var header = raw.loadUnaligned(as: RecordingHeader.self)
                 change(&header)
@@ -165,7 +147,7 @@ struct RecordingTests {
 
     @Test(arguments: RecordingSection.allCases)
     func `A file cut at or inside a section gives what lies before`(section: RecordingSection) throws {
-        let bytes = Self.sample().bytes()
+        let bytes = RecordingBuilder.sample().bytes()
         let entry = bytes.withUnsafeBytes { $0.loadUnaligned(as: RecordingHeader.self) }[section]
         for cut in [Int(entry.offset), Int(entry.offset) + 1] {
             let recording = try open(Array(bytes.prefix(cut)))
@@ -178,7 +160,7 @@ struct RecordingTests {
 
     @Test func `Counts beyond the capacity are clamped and told`() throws {
         for section in RecordingSection.allCases {
-            var bytes = Self.sample().bytes()
+            var bytes = RecordingBuilder.sample().bytes()
             bytes.withUnsafeMutableBytes { raw in
                 var header = raw.loadUnaligned(as: RecordingHeader.self)
                 header[section].published = .max
@@ -190,7 +172,7 @@ struct RecordingTests {
     }
 
     @Test func `References that lead nowhere become empty and are told`() throws {
-        var builder = Self.sample()
+        var builder = RecordingBuilder.sample()
         builder.header.commandLine = StringReference(offset: .max, length: .max)
         builder.modules[0].path = StringReference(offset: 0, length: 1_000_000)
         builder.pools[0].name = StringReference(offset: 5, length: 1_000_000)
@@ -206,7 +188,7 @@ struct RecordingTests {
     }
 
     @Test func `A finding that is being written is left out without a word`() throws {
-        var builder = Self.sample()
+        var builder = RecordingBuilder.sample()
         builder.findings[0].kind = 0
         let recording = try open(builder.bytes())
         #expect(recording.findings.isEmpty)
@@ -229,7 +211,7 @@ struct RecordingTests {
     // MARK: - Any bytes
 
     @Test func `No mutation of a recording brings the reader down`() throws {
-        let original = Self.sample().bytes()
+        let original = RecordingBuilder.sample().bytes()
         let rounds = runsLongTests ? 200_000 : 400
         var generator = SeededGenerator(seed: 20_240)
         var opened = 0

@@ -48,6 +48,10 @@ let package = Package(
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
+        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
+        .testTarget(
+            name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
+        ),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17

@@ -130,11 +130,17 @@ extension Recorder {
         for index in 1...Int(words[0]) where names.count < Self.printedFrames {
             let word = words[index]
             let isAsync = word & StackWord.asyncBit != 0
-            // A return address may already belong to the next function.
-            let address = isAsync ? word & ~StackWord.asyncBit : word - 1
+            // A return address may already belong to the next function, and libunwind itself looks one byte before.
+            let address = isAsync ? (word & ~StackWord.asyncBit) + 1 : word
             guard let mangled = Self.functionName(address) else { continue }
             if Self.isOwn(mangled) { continue }
-            names.append((isAsync ? "async " : "") + Self.readable(mangled))
+            let name = Self.readable(mangled)
+            // Glue that the compiler or the runtime made has no line of its own.
+            if ["", "reabstraction", "partial"].contains(name) || mangled.text(after: "completeTask") != nil {
+                continue
+            }
+            names.append((isAsync ? "async " : "") + name)
+            if name == "main" { break }
         }
         return names
     }
@@ -150,7 +156,8 @@ extension Recorder {
     private static func isOwn(_ mangled: String) -> Bool {
         let own = ["$s7Mempool", "$s15MempoolRecorder", "cmempool_", "mempool_recorder_"]
         guard own.contains(where: mangled.hasPrefix) else { return false }
-        return !demangled(mangled).contains("(extension in ") || demangled(mangled).contains("(extension in Mempool")
+        let extended = demangled(mangled).text(after: "(extension in ")
+        return extended?.hasPrefix("Mempool") ?? true
     }
 
     private static func demangled(_ mangled: String) -> String {
@@ -161,20 +168,29 @@ extension Recorder {
 
     /// The demangled name without parameters: `closure in Client.work`, `Client.Server.handle`.
     private static func readable(_ mangled: String) -> String {
+        // The parts of an async `main` are named outside the mangling scheme.
+        if mangled.hasPrefix("async_Main") { return "main" }
         var name = Substring(demangled(mangled))
         // Partial functions and specialisations stand for the function they were made from.
-        for prefix in [" partial function for ", " specialization of "] { name = name.text(after: prefix) ?? name }
-        if name.hasPrefix("generic specialization"), let whole = name.text(after: "> of ") { name = whole }
+        for marker in [" partial function for ", " specialization of ", "> of "] {
+            name = name.text(after: marker) ?? name
+        }
         let isClosure = name.hasPrefix("closure #")
         if isClosure { name = name.text(after: " in ") ?? name }
         return (isClosure ? "closure in " : "") + name.prefix { $0 != "(" && $0 != " " }
     }
 }
 
-extension Substring {
-    /// What follows the last occurrence of a marker, or nil.
+extension StringProtocol {
+    /// What follows the last occurrence of a marker, or nil. Written out, as the library's search would link its
+    /// regular expressions into every program with a pool.
     fileprivate func text(after marker: String) -> Substring? {
-        ranges(of: marker).last.map { self[$0.upperBound...] }
+        var position = endIndex
+        while true {
+            if self[position...].hasPrefix(marker) { return Substring(self[position...].dropFirst(marker.count)) }
+            guard position > startIndex else { return nil }
+            position = index(before: position)
+        }
     }
 }
 #endif

@@ -45,18 +45,13 @@ struct Ledger: @unchecked Sendable {
     }
 
     private func begin(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64) {
-        cmempool_store64(sequence(record), generation << 2 | LedgerState.inProgress.rawValue)
+        cmempool_store64(&record.pointee.sequence, generation << 2 | LedgerState.inProgress.rawValue)
         // A reader that sees any field below also sees the mark.
         cmempool_fence_release()
     }
 
     private func end(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, _ state: LedgerState) {
-        cmempool_store64_release(sequence(record), generation << 2 | state.rawValue)
-    }
-
-    private func sequence(_ record: UnsafeMutablePointer<LedgerRecord>) -> UnsafeMutablePointer<UInt64> {
-        // The sequence is the record's first field.
-        UnsafeMutableRawPointer(record).assumingMemoryBound(to: UInt64.self)
+        cmempool_store64_release(&record.pointee.sequence, generation << 2 | state.rawValue)
     }
 
     /// Enters a get. False if the ledger has no room for the slot.
@@ -102,9 +97,11 @@ struct Ledger: @unchecked Sendable {
         guard UInt64(slot) < cmempool_load64_acquire(published) else { return nil }
         let record = records + slot
         for _ in 0..<3 {
-            let before = cmempool_load64_acquire(sequence(record))
+            let before = cmempool_load64_acquire(&record.pointee.sequence)
             let copy = record.pointee
-            if before & 3 != LedgerState.inProgress.rawValue, before == cmempool_load64_acquire(sequence(record)) {
+            if before & 3 != LedgerState.inProgress.rawValue,
+                before == cmempool_load64_acquire(&record.pointee.sequence)
+            {
                 return ownership(copy)
             }
         }
@@ -166,26 +163,22 @@ struct PutHistory: @unchecked Sendable {
             .bindMemory(to: Entry.self, capacity: Self.stripeCount * Self.entriesPerStripe)
     }
 
-    private func mark(_ entry: UnsafeMutablePointer<Entry>) -> UnsafeMutablePointer<UInt64> {
-        UnsafeMutableRawPointer(entry).assumingMemoryBound(to: UInt64.self)
-    }
-
     func add(slot: Int, _ owner: Ownership) {
         let stripe = slot % Self.stripeCount
-        let next = cmempool_add64(UnsafeMutableRawPointer(stripes + stripe).assumingMemoryBound(to: UInt64.self), 1)
+        let next = cmempool_add64(&stripes[stripe].next, 1)
         let entry = entries + stripe * Self.entriesPerStripe + Int(next % UInt64(Self.entriesPerStripe))
-        cmempool_store64(mark(entry), 0)
+        cmempool_store64(&entry.pointee.slotPlusOne, 0)
         cmempool_fence_release()
         entry.pointee.owner = owner
-        cmempool_store64_release(mark(entry), UInt64(slot) + 1)
+        cmempool_store64_release(&entry.pointee.slotPlusOne, UInt64(slot) + 1)
     }
 
     func find(slot: Int, generation: UInt64) -> Ownership? {
         let first = entries + slot % Self.stripeCount * Self.entriesPerStripe
         for entry in first..<first + Self.entriesPerStripe
-        where cmempool_load64_acquire(mark(entry)) == UInt64(slot) + 1 {
+        where cmempool_load64_acquire(&entry.pointee.slotPlusOne) == UInt64(slot) + 1 {
             let owner = entry.pointee.owner
-            guard cmempool_load64_acquire(mark(entry)) == UInt64(slot) + 1 else { continue }
+            guard cmempool_load64_acquire(&entry.pointee.slotPlusOne) == UInt64(slot) + 1 else { continue }
             if owner.generation == generation { return owner }
         }
         return nil

@@ -100,7 +100,7 @@ final class Recorder: Sendable {
         didPut: { event in withCurrent { $0.didPut(event) } },
         didRefuse: { put in withCurrent { $0.didRefuse(put) } },
         didTrim: { pool, row in
-            withCurrent { if let row = $0.counters(pool, row) { atomicAdd(row, \.trimmed, 1) } }
+            withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
         }
     )
 
@@ -134,8 +134,7 @@ final class Recorder: Sendable {
     }
 
     private func didDestroyPool(_ pool: Int) {
-        guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return }
-        file.records(.pools, as: PoolRecord.self)[pool].state = 2
+        self.pool(pool)?.pointee.state = 2
     }
 
     private func didGet(_ event: GetEvent) {
@@ -144,12 +143,12 @@ final class Recorder: Sendable {
             slot: event.slot, generation: event.generation, request: event.request, address: event.address,
             pool: event.pool, bucketRow: event.bucketRow, stack: stack
         )
-        if !didRecord { _ = cmempool_add64(file.droppedPointer(\.ledger), 1) }
+        if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
         guard let row = counters(event.pool, event.bucketRow) else { return }
-        atomicAdd(row, \.gets, 1)
-        atomicAdd(row, \.requestedBytes, UInt64(event.request))
-        atomicAdd(row, \.handedOutBytes, UInt64(event.capacity))
-        if event.didAllocate { atomicAdd(row, \.allocations, 1) }
+        atomicAdd(&row.pointee.gets, 1)
+        atomicAdd(&row.pointee.requestedBytes, UInt64(event.request))
+        atomicAdd(&row.pointee.handedOutBytes, UInt64(event.capacity))
+        if event.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
         raiseInUse(row)
         let bins = file.records(.histograms, as: UInt64.self) + event.pool * SizeHistogram.binCount
         _ = cmempool_add64(bins + SizeHistogram.bin(of: event.request), 1)
@@ -159,7 +158,11 @@ final class Recorder: Sendable {
         let stack = captureStack()
         let owner = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
         if let row = counters(event.pool, event.bucketRow) {
-            atomicAdd(row, event.isWrongCapacity ? \.wrongCapacityPuts : \.puts, 1)
+            if event.isWrongCapacity {
+                atomicAdd(&row.pointee.wrongCapacityPuts, 1)
+            } else {
+                atomicAdd(&row.pointee.puts, 1)
+            }
             lowerInUse(row)
         }
         guard event.isWrongCapacity else { return }
@@ -190,17 +193,17 @@ final class Recorder: Sendable {
         switch put.reason {
         case .foreign:
             finding.kind = FindingKind.foreignPut.rawValue
-            countRefused(put.pool, \.foreignPuts)
+            if let pool = pool(put.pool) { atomicAdd(&pool.pointee.foreignPuts, 1) }
         case .wrongPool:
             finding.kind = FindingKind.wrongPool.rawValue
-            countRefused(put.pool, \.wrongPoolPuts)
+            if let pool = pool(put.pool) { atomicAdd(&pool.pointee.wrongPoolPuts, 1) }
             if let owner = ledger.owner(slot: put.slot, generation: fullGeneration(put)) {
                 fill(&finding, from: owner)
             }
         case .doublePut:
             finding.kind = FindingKind.doublePut.rawValue
             if let row = counters(put.issuingPool == put.pool ? put.pool : -1, put.bucketRow) {
-                atomicAdd(row, \.doublePuts, 1)
+                atomicAdd(&row.pointee.doublePuts, 1)
             }
             fillDoublePut(&finding, put)
         }
@@ -273,42 +276,29 @@ final class Recorder: Sendable {
         return file.records(.counters, as: BucketCounters.self) + pool * RecordingLimits.bucketRowsPerPool + row
     }
 
+    private func pool(_ pool: Int) -> UnsafeMutablePointer<PoolRecord>? {
+        guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
+        return file.records(.pools, as: PoolRecord.self) + pool
+    }
+
     private func raiseInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
-        let inUse = cmempool_add64(field(row, \.inUse), 1) &+ 1
-        let highWater: UnsafeMutablePointer<UInt64> = field(row, \.highWater)
+        let inUse = cmempool_add64(&row.pointee.inUse, 1) &+ 1
         while true {
-            let old = cmempool_load64(highWater)
-            if Int64(bitPattern: inUse) <= Int64(bitPattern: old) || cmempool_exchange64(highWater, old, inUse) {
-                return
-            }
+            let old = cmempool_load64(&row.pointee.highWater)
+            if inUse <= old || cmempool_exchange64(&row.pointee.highWater, old, inUse) { return }
         }
     }
 
     private func lowerInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
-        _ = cmempool_add64(field(row, \.inUse), UInt64(bitPattern: -1))
-    }
-
-    private func field(
-        _ row: UnsafeMutablePointer<BucketCounters>, _ path: KeyPath<BucketCounters, Int64>
-    ) -> UnsafeMutablePointer<UInt64> {
-        (UnsafeMutableRawPointer(row) + (MemoryLayout<BucketCounters>.offset(of: path) ?? 0))
-            .assumingMemoryBound(to: UInt64.self)
-    }
-
-    private func countRefused(_ pool: Int, _ path: KeyPath<PoolRecord, UInt64>) {
-        guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return }
-        let record = UnsafeMutableRawPointer(file.records(.pools, as: PoolRecord.self) + pool)
-        let count = (record + (MemoryLayout<PoolRecord>.offset(of: path) ?? 0)).assumingMemoryBound(to: UInt64.self)
-        _ = cmempool_add64(count, 1)
+        // Modulo 2^64: adding all ones takes one away.
+        atomicAdd(&row.pointee.inUse, .max)
     }
 }
 
-/// Adds to one counter of a row that several threads count in.
-private func atomicAdd(
-    _ row: UnsafeMutablePointer<BucketCounters>, _ path: KeyPath<BucketCounters, UInt64>, _ amount: UInt64
-) {
-    let offset = MemoryLayout<BucketCounters>.offset(of: path) ?? 0
-    _ = cmempool_add64((UnsafeMutableRawPointer(row) + offset).assumingMemoryBound(to: UInt64.self), amount)
+/// Adds to a counter that several threads count in.
+@inline(__always)
+private func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
+    _ = cmempool_add64(counter, amount)
 }
 
 /// Writes one line to standard error in a single call, so that lines of several processes do not mix.

@@ -49,10 +49,25 @@ private func startRecorder(options: RecorderOptions) {
     }
 }
 
+/// The pattern with every `%p` replaced by the process identifier.
+private func expand(_ pattern: String) -> String {
+    var path = ""
+    var rest = Substring(pattern)
+    while let character = rest.popFirst() {
+        if character == "%", rest.first == "p" {
+            rest.removeFirst()
+            path += "\(getpid())"
+        } else {
+            path.append(character)
+        }
+    }
+    return path
+}
+
 /// The file the options ask for, or private memory with one line that says why.
 private func makeFile(_ options: RecorderOptions) throws -> RecordingFile {
     if let pattern = options.recording {
-        let path = pattern.replacing("%p", with: "\(getpid())")
+        let path = expand(pattern)
         do {
             return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
         } catch let error as RecordingFileError where error.errorNumber == EEXIST {

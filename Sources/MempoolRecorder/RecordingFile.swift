@@ -124,9 +124,14 @@ final class RecordingFile: Sendable {
 
     /// Where the published count of a section is.
     func published(_ section: RecordingSection) -> UnsafeMutablePointer<UInt64> {
-        let offset = RecordingHeader.entryOffset(section) + (MemoryLayout<SectionEntry>.offset(of: \.published) ?? 0)
-        return (base + offset).assumingMemoryBound(to: UInt64.self)
+        (base + Self.publishedOffset + section.rawValue * MemoryLayout<SectionEntry>.stride)
+            .assumingMemoryBound(to: UInt64.self)
     }
+
+    // Key paths are walked at run time, so once is enough.
+    private static let publishedOffset =
+        (MemoryLayout<RecordingHeader>.offset(of: \.sections) ?? 0)
+        + (MemoryLayout<SectionEntry>.offset(of: \.published) ?? 0)
 
     func publish(_ section: RecordingSection, count: Int) {
         cmempool_store64_release(published(section), UInt64(count))

@@ -85,7 +85,7 @@ final class StackTable: Sendable {
             defer { next = end }
             return UInt32(next)
         }
-        if identifier == 0 { _ = cmempool_add64(file.droppedPointer(\.stacks), 1) }
+        if identifier == 0 { _ = cmempool_add64(&file.header.pointee.dropped.stacks, 1) }
         return identifier
     }
 
@@ -97,15 +97,6 @@ final class StackTable: Sendable {
             hash = product.high ^ product.low &+ 0x9E37_79B9_7F4A_7C15
         }
         return hash | 1 << 63
-    }
-}
-
-extension RecordingFile {
-    /// Where one of the dropped counters is, for atomic counting.
-    func droppedPointer(_ counter: WritableKeyPath<DroppedCounters, UInt64>) -> UnsafeMutablePointer<UInt64> {
-        let header = MemoryLayout<RecordingHeader>.offset(of: \.dropped) ?? 0
-        let offset = MemoryLayout<DroppedCounters>.offset(of: counter) ?? 0
-        return (base + header + offset).assumingMemoryBound(to: UInt64.self)
     }
 }
 #endif

@@ -99,12 +99,6 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
 
     package init() {}
 
-    /// Byte offset of a section's entry inside the header, for writers that publish counts in place.
-    package static func entryOffset(_ section: RecordingSection) -> Int {
-        (MemoryLayout<RecordingHeader>.offset(of: \.sections) ?? 0)
-            + section.rawValue * MemoryLayout<SectionEntry>.stride
-    }
-
     package subscript(_ section: RecordingSection) -> SectionEntry {
         get {
             withUnsafeBytes(of: sections) {

@@ -84,8 +84,8 @@ package struct BucketCounters: BitwiseCopyable, Sendable {
     package var gets: UInt64 = 0
     package var puts: UInt64 = 0
     package var allocations: UInt64 = 0
-    package var inUse: Int64 = 0
-    package var highWater: Int64 = 0
+    package var inUse: UInt64 = 0
+    package var highWater: UInt64 = 0
     package var trimmed: UInt64 = 0
     package var wrongCapacityPuts: UInt64 = 0
     package var doublePuts: UInt64 = 0

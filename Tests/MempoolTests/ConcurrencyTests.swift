@@ -1,0 +1,196 @@
+// Many threads and tasks on one pool: nothing is handed out twice, nothing is lost.
+
+import Foundation
+import Mempool
+import Synchronization
+import Testing
+
+/// Runs `body` on `count` new threads at once and joins them, so that they have really ended.
+func onThreads(_ count: Int, _ body: @escaping @Sendable (Int) -> Void) {
+    final class Start: Sendable {
+        let index: Int
+        let body: @Sendable (Int) -> Void
+        init(_ index: Int, _ body: @escaping @Sendable (Int) -> Void) {
+            self.index = index
+            self.body = body
+        }
+    }
+    var threads: [pthread_t] = []
+    for index in 0..<count {
+        var thread = pthread_t()
+        let start = Unmanaged.passRetained(Start(index, body)).toOpaque()
+        let failure = pthread_create(
+            &thread, nil,
+            { @Sendable argument in
+                if let argument {
+                    let start = Unmanaged<Start>.fromOpaque(argument).takeRetainedValue()
+                    start.body(start.index)
+                }
+                return nil
+            }, start
+        )
+        precondition(failure == 0, "cannot create a thread")
+        threads.append(thread)
+    }
+    for thread in threads { pthread_join(thread, nil) }
+}
+
+/// A small seeded generator, so that a failing run can be repeated.
+struct SplitMix64: RandomNumberGenerator {
+    var state: UInt64
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+}
+
+private let isLong = ProcessInfo.processInfo.environment["MEMPOOL_LONG_TESTS"] == "1"
+
+@Suite("Concurrency")
+struct ConcurrencyTests {
+    @Test("threads that get and put at random keep the balance", arguments: [1, 2, 4, 8])
+    func randomGetsAndPuts(threads: Int) {
+        let pool = BufferPool()
+        let operations = isLong ? 1_000_000 : 20_000
+        let corruptions = Atomic<Int>(0)
+        onThreads(threads) { index in
+            var random = SplitMix64(state: UInt64(index))
+            var held: [Buffer] = []
+            for _ in 0..<operations {
+                if held.count < 32, Bool.random(using: &random) {
+                    let buffer = pool.get(Int.random(in: 1...70_000, using: &random))
+                    // Whoever else had this buffer would overwrite the mark.
+                    buffer[0] = UInt8(index)
+                    held.append(buffer)
+                } else if let buffer = held.popLast() {
+                    if buffer[0] != UInt8(index) { corruptions.add(1, ordering: .relaxed) }
+                    pool.put(buffer)
+                }
+            }
+            held.forEach(pool.put)
+        }
+        let stats = pool.stats()
+        #expect(corruptions.load(ordering: .relaxed) == 0)
+        #expect(stats.inUse == 0 && stats.discarded == 0)
+        #expect(stats.gets == stats.puts)
+    }
+
+    @Test("eight threads of gets and puts at full speed keep the balance")
+    func fullSpeed() {
+        let pool = BufferPool()
+        let operations = isLong ? 1_000_000 : 20_000
+        onThreads(8) { _ in
+            for round in 0..<operations { pool.put(pool.get(round & 4095 | 1)) }
+        }
+        let stats = pool.stats()
+        #expect(stats.gets == UInt64(8 * operations))
+        #expect(stats.gets == stats.puts && stats.inUse == 0 && stats.discarded == 0)
+    }
+
+    @Test("buffers got on one thread and put on another come back")
+    func handOver() {
+        let pool = BufferPool()
+        let queue = Mutex<[Buffer]>([])
+        let operations = 20_000
+        onThreads(2) { index in
+            var left = operations
+            while left > 0 {
+                if index == 0 {
+                    let buffer = pool.get(1000)
+                    buffer[999] = 7
+                    queue.withLock { $0.append(buffer) }
+                    left -= 1
+                } else if let buffer = queue.withLock({ $0.popLast() }) {
+                    #expect(buffer[999] == 7)
+                    pool.put(buffer)
+                    left -= 1
+                }
+            }
+        }
+        let stats = pool.stats()
+        #expect(stats.gets == UInt64(operations) && stats.puts == UInt64(operations) && stats.inUse == 0)
+    }
+
+    @Test("a thread that ends leaves its idle buffers to the others")
+    func threadExit() {
+        let pool = BufferPool()
+        for _ in 0..<50 {
+            onThreads(1) { _ in pool.put(pool.get(100)) }
+        }
+        #expect(pool.stats().allocations == 1)
+    }
+
+    /// Only what takes the slow path is exact: the fast path compares the generation without a locked instruction.
+    @Test("of two threads that put the same buffer, one wins and the other is counted")
+    func racingDoublePuts() {
+        let pool = BufferPool()
+        guard PoolHook.installed != nil else { return }
+        let rounds = 2000
+        let shared = Mutex<Buffer?>(nil)
+        let arrived = Atomic<Int>(0)
+        onThreads(2) { index in
+            for round in 0..<rounds {
+                if index == 0 { shared.withLock { $0 = pool.get(100) } }
+                arrived.add(1, ordering: .acquiringAndReleasing)
+                while arrived.load(ordering: .acquiring) < 4 * round + 2 { sched_yield() }
+                let buffer = shared.withLock { $0 }
+                if let buffer { pool.put(buffer) }
+                arrived.add(1, ordering: .acquiringAndReleasing)
+                while arrived.load(ordering: .acquiring) < 4 * round + 4 { sched_yield() }
+            }
+        }
+        let stats = pool.stats()
+        #expect(stats.gets == UInt64(rounds))
+        #expect(stats.puts == UInt64(rounds))
+        #expect(stats.discards.doublePut == UInt64(rounds))
+    }
+
+    @Test("tasks that hop between threads with buffers in hand keep the balance")
+    func tasks() async {
+        let pool = BufferPool()
+        await withTaskGroup(of: Void.self) { group in
+            for index in 0..<200 {
+                group.addTask {
+                    for round in 0..<20 {
+                        let buffer = pool.get(100 * (index % 50 + 1) + round)
+                        buffer[0] = UInt8(round)
+                        await Task.yield()
+                        #expect(buffer[0] == UInt8(round))
+                        pool.put(buffer)
+                    }
+                }
+            }
+        }
+        let stats = pool.stats()
+        #expect(stats.gets == 4000 && stats.puts == 4000 && stats.inUse == 0)
+    }
+
+    @Test("pools come and go while threads live on")
+    func poolChurn() {
+        onThreads(4) { index in
+            for round in 0..<200 {
+                let pool = BufferPool()
+                let buffers = (0..<10).map { pool.get(($0 + round) * 100 + 1) }
+                buffers.forEach(pool.put)
+                #expect(pool.stats().inUse == 0 && pool.stats().gets == 10, "thread \(index) round \(round)")
+            }
+        }
+    }
+
+    @Test("buffers outstanding when their pool ends stay valid, and no other pool takes them")
+    func poolEndsFirst() {
+        var pool: BufferPool? = BufferPool()
+        guard let buffer = pool?.get(5000) else { return }
+        pool = nil
+        buffer[4999] = 3
+        #expect(buffer[4999] == 3)
+        let others = (0..<20).map { _ in BufferPool() }
+        for other in others {
+            other.put(buffer)
+            #expect(other.stats().discards.wrongPool == 1)
+        }
+    }
+}

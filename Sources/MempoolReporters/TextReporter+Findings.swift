@@ -55,7 +55,7 @@ extension TextReporter {
         let newest = Units.duration(finding.newestAgeSeconds)
         let verb = finding.kind == .leak ? "Got" : "Happened"
         facts.append(
-            finding.count == 1
+            finding.count == 1 || oldest == newest
                 ? "\(verb) \(oldest) before the end" : "\(verb) between \(oldest) and \(newest) before the end"
         )
         if !finding.threads.isEmpty {

@@ -55,11 +55,13 @@ let package = Package(
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
+        .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
+        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
         .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
-        .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
         .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
         .testTarget(

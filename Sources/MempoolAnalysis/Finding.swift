@@ -49,6 +49,8 @@ package struct Finding: Codable, Equatable, Sendable {
     package var reissues: Int?
     /// Seconds from the first put to the second of the first occurrence; double put only.
     package var secondsBetweenPuts: Double?
+    /// Whether the get and the first put are older than the recorder remembers; bad puts only.
+    package var historyLost: Bool?
     /// The pool that issued the buffer; wrong pool only.
     package var issuingPool: String?
 

@@ -80,12 +80,14 @@ struct FindingBuilder {
             finding.oldestAgeSeconds = Analyzer.seconds(from: record.firstTime, to: groups.endTime)
             finding.newestAgeSeconds = Analyzer.seconds(from: record.lastTime, to: groups.endTime)
             finding.givenCapacity = Int(clamping: record.givenCapacity)
+            let isHistoryLost = record.flags & FindingRecord.historyLostFlag != 0
+            if kind != .foreignPut { finding.historyLost = isHistoryLost }
             switch kind {
             case .doublePut:
                 finding.expectedCapacity = Int(clamping: record.expectedCapacity)
                 finding.reissued = record.reissues > 0
                 finding.reissues = Int(clamping: record.reissues)
-                if record.firstPutTime > 0, record.flags & FindingRecord.historyLostFlag == 0 {
+                if record.firstPutTime > 0, !isHistoryLost {
                     finding.secondsBetweenPuts = Analyzer.seconds(from: record.firstPutTime, to: record.firstTime)
                 }
             case .wrongCapacity:

@@ -46,6 +46,12 @@ enum FrameOwnership {
         ["_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"].contains(rawName)
     }
 
+    /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the compiler split it into.
+    static func readable(_ name: String, rawName: String) -> String {
+        if rawName.hasPrefix("async_Main") { return "main" }
+        return name.isEmpty ? "inlined code" : name
+    }
+
     // MARK: - Demangled text
 
     /// What precedes the entity that a piece of code belongs to, as the demangler writes it.
@@ -74,7 +80,8 @@ enum FrameOwnership {
             let specializations = [
                 "generic ", "function signature ", "inlined generic ", "default argument ", "outlined ",
             ]
-            if specializations.contains(where: { rest.hasPrefix($0) }), let tail = after(" of ", in: rest, last: false)
+            if specializations.contains(where: { rest.hasPrefix($0) }),
+                let tail = after(" of ", in: rest, last: false, anglesOnly: true)
             {
                 rest = tail
                 continue
@@ -98,7 +105,11 @@ enum FrameOwnership {
     }
 
     /// The text after a separator that lies outside of all brackets.
-    private static func after(_ separator: String, in text: Substring, last: Bool) -> Substring? {
+    ///
+    /// - Parameter anglesOnly: whether other brackets do not count: the demangler leaves one open where a closure was specialized.
+    private static func after(
+        _ separator: String, in text: Substring, last: Bool, anglesOnly: Bool = false
+    ) -> Substring? {
         var depth = 0
         var found: Substring?
         var index = text.startIndex
@@ -106,8 +117,9 @@ enum FrameOwnership {
         while index < text.endIndex {
             let character = text[index]
             switch character {
-            case "(", "<", "[": depth += 1
-            case ")", "]": depth -= 1
+            case "<": depth += 1
+            case "(" where !anglesOnly, "[" where !anglesOnly: depth += 1
+            case ")" where !anglesOnly, "]" where !anglesOnly: depth -= 1
             // Not of "->".
             case ">" where previous != "-": depth -= 1
             case " " where depth == 0 && text[index...].hasPrefix(separator):

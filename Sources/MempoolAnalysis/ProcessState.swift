@@ -3,9 +3,9 @@
 internal import MempoolRecording
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Musl)
-    import Musl
+import Musl
 #endif
 
 /// How the process of a recording is doing.

@@ -36,8 +36,40 @@ package struct RuntimeSymbolizer: Symbolizer {
                 )
             }
         }
-        for (word, frames) in Self.symbolicate(nameable, images: Array(images.values), table: table) {
-            result.frames[word] = frames
+        let located = Self.locate(nameable, table)
+        // The Runtime module names the functions that really are in memory; lines are asked of it only where its own reader
+        // of debug information may know more than ours.
+        let ours = nameable.filter { located[$0] != nil }
+        let others = nameable.filter { located[$0] == nil }
+        let all = Array(images.values)
+        let symbols = Self.symbols(of: ours, all, options: [.useSymbolCache])
+            .merging(Self.symbols(of: others, all, options: [.useSymbolCache, .showSourceLocations])) { first, _ in
+                first
+            }
+        for word in nameable {
+            guard let symbol = symbols[word], let module = table.module(of: word) else { continue }
+            result.frames[word] = Self.frames(word, symbol, located[word], path: module.path)
+        }
+        return result
+    }
+
+    // MARK: - Debug information
+
+    /// Lines and inlined functions of the words whose modules have debug information.
+    private static func locate(_ words: [UInt64], _ table: ModuleTable) -> [UInt64: DwarfLocation] {
+        var wordsByPath: [String: [(word: UInt64, address: UInt64)]] = [:]
+        for word in words {
+            guard let module = table.module(of: word) else { continue }
+            let address = (word & ~StackWord.asyncBit) &- module.base
+            // A return address may be the first of another line or function: the call lies before it.
+            let isAsync = word & StackWord.asyncBit != 0
+            wordsByPath[module.path, default: []].append((word, isAsync ? address : address &- 1))
+        }
+        var result: [UInt64: DwarfLocation] = [:]
+        for (path, pairs) in wordsByPath {
+            guard let image = DwarfImage(path: path) else { continue }
+            let locations = image.locations(of: Set(pairs.map(\.address)))
+            for pair in pairs { result[pair.word] = locations[pair.address] }
         }
         return result
     }
@@ -50,15 +82,15 @@ package struct RuntimeSymbolizer: Symbolizer {
     }
 
     #if arch(arm64)
-        private static let architecture = "arm64"
+    private static let architecture = "arm64"
     #else
-        private static let architecture = "x86_64"
+    private static let architecture = "x86_64"
     #endif
 
-    /// All words at once: the Runtime module reads the debug information of each image once per call.
-    private static func symbolicate(
-        _ words: [UInt64], images: [CompactBacktrace.Image], table: ModuleTable
-    ) -> [UInt64: [Frame]] {
+    /// The symbol of each word. All words at once, as the Runtime module reads the symbols of each image once per call.
+    private static func symbols(
+        of words: [UInt64], _ images: [CompactBacktrace.Image], options: Backtrace.SymbolicationOptions
+    ) -> [UInt64: SymbolicatedBacktrace.Symbol] {
         guard !words.isEmpty else { return [:] }
         let encoder = JSONEncoder()
         let decoder = JSONDecoder()
@@ -69,9 +101,9 @@ package struct RuntimeSymbolizer: Symbolizer {
         guard let backtraceData = try? encoder.encode(compact), let mapData = try? encoder.encode(map),
             let backtrace = try? decoder.decode(Backtrace.self, from: backtraceData),
             let imageMap = try? decoder.decode(ImageMap.self, from: mapData),
-            let named = backtrace.symbolicated(with: imageMap)
+            let named = backtrace.symbolicated(with: imageMap, options: options)
         else { return [:] }
-        var result: [UInt64: [Frame]] = [:]
+        var result: [UInt64: SymbolicatedBacktrace.Symbol] = [:]
         for frame in named.frames {
             let word: UInt64
             switch frame.captured {
@@ -80,21 +112,41 @@ package struct RuntimeSymbolizer: Symbolizer {
             default: continue
             }
             guard let symbol = frame.symbol, symbol.rawName != "<unknown>", !symbol.rawName.isEmpty else { continue }
-            result[word, default: []].append(
-                Self.frame(frame, symbol, word: word, path: table.module(of: word)?.path ?? symbol.imageName)
-            )
+            result[word] = symbol
         }
         return result
     }
 
+    // MARK: - Frames
+
+    /// The frames of a word, innermost first: what was inlined, each at its own line, then the function in memory.
+    private static func frames(
+        _ word: UInt64, _ symbol: SymbolicatedBacktrace.Symbol, _ location: DwarfLocation?, path: String
+    ) -> [Frame] {
+        var place = location?.place
+        if location == nil, let source = symbol.sourceLocation {
+            place = DwarfPlace(file: source.path, line: source.line, column: source.column)
+        }
+        var frames: [Frame] = []
+        for call in location?.inlined ?? [] {
+            let inlined = SymbolicatedBacktrace.Symbol(
+                imageIndex: symbol.imageIndex, imageName: symbol.imageName, rawName: call.name, offset: 0,
+                sourceLocation: nil
+            )
+            frames.append(frame(word, inlined, place, isInlined: true, path: path))
+            place = call.call
+        }
+        frames.append(frame(word, symbol, place, isInlined: false, path: path))
+        return frames
+    }
+
     private static func frame(
-        _ frame: SymbolicatedBacktrace.Frame, _ symbol: SymbolicatedBacktrace.Symbol, word: UInt64, path: String
+        _ word: UInt64, _ symbol: SymbolicatedBacktrace.Symbol, _ place: DwarfPlace?, isInlined: Bool, path: String
     ) -> Frame {
-        var location = symbol.sourceLocation
-        let isGenerated = location.map { $0.line <= 0 || $0.path.hasSuffix("<compiler-generated>") } ?? false
-        if isGenerated { location = nil }
-        let demangled = Demangler.demangle(symbol.rawName)
-        let module = demangled.flatMap(FrameOwnership.swiftModule)
+        let isGenerated = place?.file.hasSuffix("<compiler-generated>") ?? false
+        // Line 0 says that nobody wrote the code; the function may still be the user's.
+        let place = place.flatMap { $0.line > 0 && !isGenerated && !$0.file.isEmpty ? $0 : nil }
+        let module = Demangler.demangle(symbol.rawName).flatMap(FrameOwnership.swiftModule)
         let isOwn =
             module.map(FrameOwnership.ownModules.contains) ?? symbol.rawName.hasPrefix(FrameOwnership.ownPrefix)
         let isSystem =
@@ -102,9 +154,11 @@ package struct RuntimeSymbolizer: Symbolizer {
             && (module.map(FrameOwnership.systemModules.contains) ?? false || FrameOwnership.isSystemImage(path)
                 || FrameOwnership.isStartup(symbol.rawName))
         return Frame(
-            function: symbol.name, file: location?.path, line: location?.line, column: location?.column,
-            inlined: frame.inlined, async: word & StackWord.asyncBit != 0, module: ModuleTable.fileName(path),
-            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: isGenerated || frame.isSwiftThunk
+            function: FrameOwnership.readable(symbol.name, rawName: symbol.rawName), file: place?.file,
+            line: place?.line,
+            column: place.flatMap { $0.column > 0 ? $0.column : nil },
+            inlined: isInlined, async: word & StackWord.asyncBit != 0, module: ModuleTable.fileName(path),
+            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: isGenerated || symbol.isSwiftThunk
         )
     }
 }

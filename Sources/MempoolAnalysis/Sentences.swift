@@ -35,7 +35,8 @@ package enum Sentences {
 
     /// What happened.
     static func happened(_ finding: Finding, running: Bool) -> String {
-        let times = plural(finding.count, "time")
+        let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times: "
+        let lost = finding.historyLost == true ? " Its get and first put are older than the history kept." : ""
         switch finding.kind {
         case .leak:
             let buffers = plural(finding.count, "buffer")
@@ -44,28 +45,27 @@ package enum Sentences {
                 ? "\(buffers) \(was) got here and not yet put; the program is still running."
                 : "\(buffers) \(was) got here and never put."
         case .doublePut:
-            let again: String
-            if let reissues = finding.reissues, reissues > 0 {
-                again =
-                    " In between it was handed out again \(plural(reissues, "time")), so the second put "
-                    + "was made with a buffer that belonged to somebody else."
-            } else {
-                again = " In between it was not handed out again."
-            }
-            return "A buffer was put that had been put before (\(times)). The second put was refused.\(again)"
+            let reissues = finding.reissues ?? 0
+            let again =
+                reissues > 0
+                ? "yes, \(plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
+                : "no."
+            return
+                "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"
         case .wrongPool:
             let issuer = finding.issuingPool.map { "pool \($0)" } ?? "another pool"
-            return
-                "A buffer of \(issuer) was put into pool \(finding.pool) (\(times)). The put was refused: the buffer is still outstanding there."
+            return "\(often)A buffer of \(issuer) was put into pool \(finding.pool). "
+                + "The put was refused: the buffer is still outstanding in \(issuer).\(lost)"
         case .foreignPut:
-            return "Memory that no pool issued was put (\(times)). The put was refused and nothing was touched."
+            let size = finding.givenCapacity.map { $0 > 0 ? " of \(plural($0, "byte"))" : "" } ?? ""
+            return "\(often)Memory\(size) that no pool issued was put. The put was refused and nothing was touched."
         case .wrongCapacity:
-            let given = finding.givenCapacity.map { grouped($0) } ?? "?"
+            let given = finding.givenCapacity.map { plural($0, "byte") } ?? "unknown size"
             let expected = finding.expectedCapacity.map { grouped($0) } ?? "?"
             let offset =
-                finding.sliceOffset.map { $0 > 0 ? " It starts \(grouped($0)) bytes into the buffer." : "" } ?? ""
-            return
-                "A slice of \(given) bytes was put instead of the buffer of \(expected) (\(times)).\(offset) The buffer was discarded, not reused."
+                finding.sliceOffset.map { $0 > 0 ? " It starts \(plural($0, "byte")) into the buffer." : "" } ?? ""
+            return "\(often)A slice of \(given) was put instead of the buffer of \(expected).\(offset) "
+                + "The buffer was discarded, not reused.\(lost)"
         }
     }
 

@@ -2,9 +2,9 @@
 // A mapping would be a SIGBUS there.
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Musl)
-    import Musl
+import Musl
 #endif
 
 /// An open recording file. Thread-safe: it has no position, and the descriptor never changes.

@@ -95,14 +95,16 @@ struct TextCanvas {
     }
 
     /// Adds a table: the first column to the left, the others to the right. Each header has two lines.
-    mutating func table(header: [(String, String)], rows: [[String]], indent: String) {
+    mutating func table(header: [(String, String)], rows: [[String]], indent: String, gap: Int) {
         let widths = header.indices.map { column in
             max(header[column].0.count, header[column].1.count, rows.map { $0[column].count }.max() ?? 0)
         }
         func join(_ cells: [String]) -> String {
             var line = indent
             for (column, cell) in cells.enumerated() {
-                line += (column == 0 ? "" : "  ") + Self.padded(cell, widths[column], right: column > 0)
+                line +=
+                    (column == 0 ? "" : String(repeating: " ", count: gap))
+                    + Self.padded(cell, widths[column], right: column > 0)
             }
             while line.last == " " { line.removeLast() }
             return line
@@ -113,9 +115,9 @@ struct TextCanvas {
     }
 
     /// Width of the table that `table` would make.
-    static func tableWidth(header: [(String, String)], rows: [[String]], indent: String) -> Int {
-        header.indices.reduce(indent.count - 2) { sum, column in
-            sum + 2 + max(header[column].0.count, header[column].1.count, rows.map { $0[column].count }.max() ?? 0)
+    static func tableWidth(header: [(String, String)], rows: [[String]], indent: String, gap: Int) -> Int {
+        header.indices.reduce(indent.count - gap) { sum, column in
+            sum + gap + max(header[column].0.count, header[column].1.count, rows.map { $0[column].count }.max() ?? 0)
         }
     }
 }

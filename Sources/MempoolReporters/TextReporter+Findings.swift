@@ -40,9 +40,10 @@ extension TextReporter {
         }
         canvas.paragraph(canvas.clean(finding.happened), indent: "   ")
         for fact in facts(finding) { canvas.paragraph(fact, indent: "   ") }
-        for (title, stack) in stacks(finding) {
+        // The site is marked where it is wrong; the same line may be right in the other stacks.
+        for (index, (title, stack)) in stacks(finding).enumerated() {
             canvas.line("   " + title)
-            addStack(stack, site: finding.site, to: &canvas)
+            addStack(stack, site: index == 0 ? finding.site : nil, to: &canvas)
         }
         canvas.paragraph(canvas.clean(finding.advice), indent: "               ", first: "   What to do: ")
     }
@@ -54,7 +55,7 @@ extension TextReporter {
         let newest = Units.duration(finding.newestAgeSeconds)
         let verb = finding.kind == .leak ? "Got" : "Happened"
         facts.append(
-            finding.count == 1
+            finding.count == 1 || oldest == newest
                 ? "\(verb) \(oldest) before the end" : "\(verb) between \(oldest) and \(newest) before the end"
         )
         if !finding.threads.isEmpty {
@@ -74,6 +75,7 @@ extension TextReporter {
         return [facts.joined(separator: " ")]
     }
 
+    /// The stacks with their titles, the wrong one first.
     private static func stacks(_ finding: Finding) -> [(String, [Frame])] {
         let stacks = finding.stacks
         let titled: [(String, [Frame]?)] =
@@ -90,10 +92,12 @@ extension TextReporter {
         return titled.compactMap { title, stack in stack.map { (title, $0) } }
     }
 
-    /// Frames with their places in a column of their own. The system's frames below the last one of the user are counted only.
+    /// Frames with their places in a column of their own.
+    ///
+    /// The system's frames below the last one of the user are only counted, and thunks are left out: nobody wrote them. JSON has all.
     private static func addStack(_ stack: [Frame], site: Frame?, to canvas: inout TextCanvas) {
         let lastUser = stack.lastIndex { $0.isUserCode } ?? stack.count - 1
-        let shown = stack[...max(lastUser, min(stack.count - 1, 0))]
+        let shown = stack.prefix(lastUser + 1).filter { !$0.isCompilerGenerated }
         let names = shown.map { frame in
             (frame.async ? "async " : "") + canvas.clean(frame.function) + (frame.inlined ? " [inlined]" : "")
         }
@@ -117,7 +121,7 @@ extension TextReporter {
                 canvas.line("     " + mark + painted(name) + space + placePainted)
             }
         }
-        let hidden = stack.count - shown.count
+        let hidden = stack.count - 1 - lastUser
         if hidden > 0 {
             canvas.line(
                 "       "

@@ -46,12 +46,15 @@ extension TextReporter {
             canvas.line("  No buffer was got.")
             return
         }
+        // Full numbers if they fit, closer together if not, short forms as the last resort.
         var rows = used.map { row($0) { Sentences.grouped($0) } }
-        if TextCanvas.tableWidth(header: header, rows: rows, indent: "  ") > canvas.style.width {
+        var gap = 2
+        if TextCanvas.tableWidth(header: header, rows: rows, indent: "  ", gap: gap) > canvas.style.width { gap = 1 }
+        if TextCanvas.tableWidth(header: header, rows: rows, indent: "  ", gap: gap) > canvas.style.width {
             rows = used.map { row($0, Units.compact) }
         }
         canvas.gap()
-        canvas.table(header: header, rows: rows, indent: "  ")
+        canvas.table(header: header, rows: rows, indent: "  ", gap: gap)
         if unused > 0 {
             canvas.line("  " + canvas.paint("\(Sentences.plural(unused, "bucket")) without use not shown", .faint))
         }

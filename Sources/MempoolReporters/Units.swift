@@ -34,30 +34,25 @@ enum Units {
         return "\(tenths / 10).\(tenths.magnitude % 10)"
     }
 
-    /// `0.35 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+    /// `350 ms`, `3.2 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
     static func duration(_ seconds: Double) -> String {
         guard seconds.isFinite, seconds >= 0, seconds < 1e12 else { return "?" }
-        if seconds < 10 {
-            let hundredths = Int((seconds * 100).rounded())
-            let digits = hundredths % 100
-            return "\(hundredths / 100).\(digits < 10 ? "0" : "")\(digits) s"
-        }
+        if seconds < 0.9995 { return "\(Int((seconds * 1000).rounded())) ms" }
+        if seconds < 9.95 { return decimal(seconds) + " s" }
         let whole = Int(seconds.rounded())
         if whole < 60 { return "\(whole) s" }
         if whole < 3600 { return "\(whole / 60) min \(whole % 60) s" }
         return "\(Sentences.grouped(whole / 3600)) h \(whole / 60 % 60) min"
     }
 
-    /// A number in at most five characters, for tables that would be too wide: `12.3M`.
+    /// A number in at most six characters, for tables that would be too wide: `12.3M`.
     static func compact(_ number: Int) -> String {
         let magnitude = Double(number.magnitude)
-        for (limit, divisor, name) in [(1e6, 1e3, "k"), (1e9, 1e6, "M"), (1e12, 1e9, "G"), (1e15, 1e12, "T")] {
-            guard magnitude >= 1e5 else { break }
-            if magnitude < limit {
-                let scaled = Double(number) / divisor
-                return (scaled.magnitude < 100 ? decimal(scaled) : "\(Int(scaled.rounded()))") + name
-            }
-        }
-        return magnitude < 1e5 ? "\(number)" : "\(Int(clamping: number / 1_000_000_000_000))T"
+        guard magnitude >= 1e5 else { return "\(number)" }
+        let units: [(Double, String)] = [(1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E")]
+        // 999.5k would be shown as 1000k.
+        let unit = units.first { magnitude / $0.0 < 999.5 } ?? (1e18, "E")
+        let scaled = Double(number) / unit.0
+        return (scaled.magnitude < 100 ? decimal(scaled) : "\(Int(scaled.rounded()))") + unit.1
     }
 }

@@ -135,3 +135,24 @@ package struct RecordingBuilder {
         return bytes
     }
 }
+
+extension RecordingBuilder {
+    /// A recording with something in every section.
+    package static func sample() -> RecordingBuilder {
+        var builder = RecordingBuilder()
+        builder.addModule(
+            base: 0x1000_0000, start: 0x1000_1000, end: 0x1000_9000, path: "/bin/app", buildID: [1, 2, 3])
+        builder.addPool(name: "default")
+        let stack = builder.addStack([0x1000_1100, 0x1000_1200, 0x1000_1300 | StackWord.asyncBit])
+        var finding = FindingRecord()
+        finding.kind = FindingKind.doublePut.rawValue
+        finding.count = 2
+        finding.putStack = stack
+        builder.findings.append(finding)
+        builder.addSlot(stack: stack)
+        builder.addSlot(state: .returned)
+        builder.addSlot(state: .empty)
+        builder.addSlot(state: .inProgress)
+        return builder
+    }
+}

@@ -168,8 +168,8 @@ extension Recorder {
 
     /// The demangled name without parameters: `closure in Client.work`, `Client.Server.handle`.
     private static func readable(_ mangled: String) -> String {
-        // The parts of an async `main` are named outside the mangling scheme.
-        if mangled.hasPrefix("async_Main") { return "main" }
+        // The parts of an async `main`, and a main that the package manager renamed, are named outside the mangling scheme.
+        if mangled.hasPrefix("async_Main") || (mangled.hasSuffix("_main") && !mangled.hasPrefix("$s")) { return "main" }
         var name = Substring(demangled(mangled))
         // Partial functions and specialisations stand for the function they were made from.
         for marker in [" partial function for ", " specialization of ", "> of "] {

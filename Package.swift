@@ -62,6 +62,8 @@ let package = Package(
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
+        // The manual page against the built command.
+        .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
         .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
         .testTarget(

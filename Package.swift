@@ -60,6 +60,8 @@ let package = Package(
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
         .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
         .testTarget(name: "ExamplesTests", dependencies: examples.map { .target(name: $0.key) }),
+        // The manual page against the built command.
+        .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
     ]
         + examples.map { name, folder in
             .executableTarget(

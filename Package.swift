@@ -48,20 +48,31 @@ let package = Package(
         .executableTarget(
             name: "mempool-doctor",
             dependencies: [
-                "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+                "MempoolAnalysis", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
 
+        // Tests.
+        .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
+        .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
+        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
         .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
-        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
-        .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
-        .testTarget(name: "ExamplesTests", dependencies: examples.map { .target(name: $0.key) }),
         // The manual page against the built command.
         .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
+        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
+        .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
+        .testTarget(
+            name: "MempoolDoctorTests",
+            dependencies: [
+                "mempool-doctor", "MempoolRecording", "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+            ]
+        ),
+        .testTarget(name: "ExamplesTests", dependencies: examples.map { .target(name: $0.key) }),
     ]
         + examples.map { name, folder in
             .executableTarget(

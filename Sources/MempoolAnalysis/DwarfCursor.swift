@@ -1,0 +1,79 @@
+// Reads the primitive values of DWARF from bytes that may be anything: every read checks its bounds and throws.
+
+/// Debug information that ends early, contradicts itself, or uses what this reader does not know.
+struct DwarfError: Error {}
+
+/// A position in a section.
+struct DwarfCursor {
+    let bytes: [UInt8]
+    private(set) var position: Int
+    let end: Int
+
+    /// - Parameter end: where reading must stop; the end of the section if nil.
+    init(_ bytes: [UInt8], at position: Int = 0, end: Int? = nil) throws(DwarfError) {
+        let end = end ?? bytes.count
+        guard position >= 0, position <= end, end <= bytes.count else { throw DwarfError() }
+        self.bytes = bytes
+        self.position = position
+        self.end = end
+    }
+
+    var isAtEnd: Bool { position >= end }
+
+    mutating func skip(_ count: Int) throws(DwarfError) {
+        guard count >= 0, count <= end - position else { throw DwarfError() }
+        position += count
+    }
+
+    mutating func skip(_ count: UInt64) throws(DwarfError) { try skip(Int(clamping: count)) }
+
+    /// A little-endian number of 1 to 8 bytes.
+    mutating func number(_ byteCount: Int) throws(DwarfError) -> UInt64 {
+        guard byteCount <= end - position else { throw DwarfError() }
+        var value: UInt64 = 0
+        for index in 0..<byteCount { value |= UInt64(bytes[position + index]) << UInt64(8 * index) }
+        position += byteCount
+        return value
+    }
+
+    mutating func byte() throws(DwarfError) -> UInt8 {
+        guard position < end else { throw DwarfError() }
+        defer { position += 1 }
+        return bytes[position]
+    }
+
+    mutating func unsigned() throws(DwarfError) -> UInt64 {
+        var value: UInt64 = 0
+        var shift: UInt64 = 0
+        while true {
+            let byte = try byte()
+            if shift < 64 { value |= UInt64(byte & 0x7F) << shift }
+            shift += 7
+            if byte & 0x80 == 0 { return value }
+        }
+    }
+
+    mutating func signed() throws(DwarfError) -> Int64 {
+        var value: Int64 = 0
+        var shift: Int64 = 0
+        while true {
+            let byte = try byte()
+            if shift < 64 { value |= Int64(byte & 0x7F) << shift }
+            shift += 7
+            if byte & 0x80 == 0 {
+                if byte & 0x40 != 0, shift < 64 { value |= -1 << shift }
+                return value
+            }
+        }
+    }
+
+    /// Text up to a zero byte.
+    mutating func text() throws(DwarfError) -> String {
+        let start = position
+        while try byte() != 0 {}
+        return String(decoding: bytes[start..<position - 1], as: UTF8.self)
+    }
+
+    /// Steps over a text.
+    mutating func skipText() throws(DwarfError) { while try byte() != 0 {} }
+}

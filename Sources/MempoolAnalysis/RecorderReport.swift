@@ -1,0 +1,79 @@
+// How the program was recorded: what the recorder did, what it cost, what did not fit and what could not be named.
+
+/// How much of the program was seen, and at what price.
+package struct RecorderReport: Codable, Equatable, Sendable {
+    /// Path of the recording.
+    package var recording: String
+    package var level: String
+    package var unwinder: String
+    /// Frames kept of each stack at most.
+    package var frameLimit: Int
+    /// Disk or memory-backed bytes that the recording really occupies.
+    package var fileBytes: Int
+    /// Private memory of the recorder in the process, bytes.
+    package var heapBytes: Int
+    /// What did not fit into the recording, by section.
+    package var dropped = DroppedReport()
+    /// Slots whose record was being written: by a live program now, by a dead one when it was killed.
+    package var inProgress = 0
+    /// Whether parts of the recording could not be read.
+    package var partial = false
+    /// What could not be read: sentences.
+    package var damage: [String] = []
+    /// Frames in the stacks of the findings, and how many of them have no name.
+    package var frames = 0
+    package var unnamedFrames = 0
+    /// Modules whose names were withheld.
+    package var unnamedModules: [UnnamedModule] = []
+
+    package init(
+        recording: String, level: String, unwinder: String, frameLimit: Int = 0, fileBytes: Int = 0, heapBytes: Int = 0
+    ) {
+        self.recording = recording
+        self.level = level
+        self.unwinder = unwinder
+        self.frameLimit = frameLimit
+        self.fileBytes = fileBytes
+        self.heapBytes = heapBytes
+    }
+}
+
+/// What found no room in the recording.
+package struct DroppedReport: Codable, Equatable, Sendable {
+    package var ledger = 0
+    package var stacks = 0
+    package var findings = 0
+    package var strings = 0
+    package var modules = 0
+    package var pools = 0
+
+    package init() {}
+
+    package var total: Int { [ledger, stacks, findings, strings, modules, pools].reduce(0, Counter.sum) }
+}
+
+/// A module that is not what the program ran, or cannot be read, so that any name would be a guess.
+package struct UnnamedModule: Codable, Equatable, Sendable {
+    package enum Reason: String, Codable, Sendable {
+        /// The file on disk has another build-id than the one that ran.
+        case changed
+        /// The file is gone or cannot be read.
+        case missing
+        /// There is no build-id to prove that the file is the one that ran.
+        case noBuildID = "no-build-id"
+    }
+
+    package var path: String
+    package var reason: Reason
+    /// One sentence with the values that matter and what to do.
+    package var explanation: String
+    /// Frames of the findings that stay `module+0xoffset` for this reason.
+    package var frames: Int
+
+    package init(path: String, reason: Reason, explanation: String, frames: Int) {
+        self.path = path
+        self.reason = reason
+        self.explanation = explanation
+        self.frames = frames
+    }
+}

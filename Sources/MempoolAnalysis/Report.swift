@@ -1,0 +1,106 @@
+// The report: what a recording says, as one value. Text, JSON and other forms are renderings of it.
+// The property names are the keys of the JSON form: keys are added and never change meaning.
+
+/// What a recording says about the program that wrote it.
+package struct Report: Codable, Equatable, Sendable {
+    /// The outcome in one word; decides the exit status of the doctor.
+    package enum Verdict: String, Codable, Sendable {
+        /// Observed, and nothing found.
+        case healthy
+        /// At least one finding.
+        case findings
+        /// Could not be observed well enough to call it healthy.
+        case inconclusive
+    }
+
+    /// Version of the keys and their meaning.
+    package static let currentSchemaVersion = 1
+
+    package var schemaVersion = Report.currentSchemaVersion
+    package var verdict: Verdict
+    /// Why that verdict, one sentence.
+    package var verdictReason: String
+    /// The program that was observed; nil if no recording was there to tell.
+    package var process: ProcessReport?
+    /// Worst first.
+    package var findings: [Finding] = []
+    package var pools: [PoolReport] = []
+    /// How the program was recorded; nil if no recording was there.
+    package var recorder: RecorderReport?
+    /// What a reader should know to judge the findings: sentences.
+    package var notes: [String] = []
+    /// Paths below it are shown relative to it.
+    package var sourceRoot: String?
+
+    package init(verdict: Verdict, verdictReason: String) {
+        self.verdict = verdict
+        self.verdictReason = verdictReason
+    }
+
+    /// A report for a program that could not be observed.
+    ///
+    /// - Parameters:
+    ///   - reason: one sentence, what was missing.
+    ///   - notes: what to do about it.
+    package static func inconclusive(because reason: String, notes: [String] = []) -> Report {
+        var report = Report(verdict: .inconclusive, verdictReason: reason)
+        report.notes = notes
+        return report
+    }
+
+    /// Turns a healthy verdict into an inconclusive one. Findings stay findings: they were seen.
+    package mutating func declareInconclusive(because reason: String) {
+        guard verdict != .findings else {
+            notes.append(reason)
+            return
+        }
+        verdict = .inconclusive
+        verdictReason = reason
+    }
+}
+
+/// The process that wrote the recording.
+package struct ProcessReport: Codable, Equatable, Sendable {
+    package var processID: Int
+    package var commandLine: String
+    package var executable: String
+    package var ending: ProcessEnding
+    /// Seconds from the first use of the pool to the last sign of life.
+    package var durationSeconds: Double
+    /// When the recording began, ISO 8601 in UTC.
+    package var startedAt: String
+
+    package init(
+        processID: Int, commandLine: String, executable: String, ending: ProcessEnding, durationSeconds: Double,
+        startedAt: String
+    ) {
+        self.processID = processID
+        self.commandLine = commandLine
+        self.executable = executable
+        self.ending = ending
+        self.durationSeconds = durationSeconds
+        self.startedAt = startedAt
+    }
+}
+
+/// How a process ended, as far as anybody knows.
+package struct ProcessEnding: Codable, Equatable, Sendable {
+    package enum Kind: String, Codable, Sendable {
+        /// It left through `exit` or the end of `main`; `status` is known.
+        case exited
+        /// It went without a clean exit: killed, crashed, or `_exit`. `signal` or `status` is known if a parent saw it.
+        case died
+        /// It still runs.
+        case running
+    }
+
+    package var kind: Kind
+    package var status: Int?
+    package var signal: Int?
+
+    package init(kind: Kind, status: Int? = nil, signal: Int? = nil) {
+        self.kind = kind
+        self.status = status
+        self.signal = signal
+    }
+}

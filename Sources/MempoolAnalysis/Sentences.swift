@@ -1,0 +1,89 @@
+// The words of a report: what happened and what to do, for each kind of finding. Kept in one place so that they stay alike.
+
+/// Sentences about findings.
+package enum Sentences {
+    /// `1 buffer`, `1,000 buffers`.
+    package static func plural(_ count: Int, _ one: String, _ many: String? = nil) -> String {
+        count == 1 ? "1 \(one)" : "\(grouped(count)) \(many ?? one + "s")"
+    }
+
+    /// A number with commas between thousands.
+    package static func grouped(_ number: Int) -> String {
+        let digits = String(number.magnitude)
+        var text = ""
+        for (index, digit) in digits.enumerated() {
+            if index > 0, (digits.count - index) % 3 == 0 { text.append(",") }
+            text.append(digit)
+        }
+        return (number < 0 ? "-" : "") + text
+    }
+
+    /// `3 buffers leaked, 1 double put`, worst first, without a full stop.
+    package static func summary(of findings: [Finding]) -> String {
+        Finding.Kind.allCases.compactMap { kind in
+            let count = findings.filter { $0.kind == kind }.map(\.count).reduce(0, Counter.sum)
+            guard count > 0 else { return nil }
+            switch kind {
+            case .leak: return plural(count, "buffer leaked", "buffers leaked")
+            case .doublePut: return plural(count, "double put")
+            case .wrongPool: return plural(count, "put into a wrong pool", "puts into a wrong pool")
+            case .foreignPut: return plural(count, "foreign put")
+            case .wrongCapacity: return plural(count, "put of a wrong capacity", "puts of a wrong capacity")
+            }
+        }.joined(separator: ", ")
+    }
+
+    /// What happened.
+    static func happened(_ finding: Finding, running: Bool) -> String {
+        let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times: "
+        let lost = finding.historyLost == true ? " Its get and first put are older than the history kept." : ""
+        switch finding.kind {
+        case .leak:
+            let buffers = plural(finding.count, "buffer")
+            let was = finding.count == 1 ? "was" : "were"
+            return running
+                ? "\(buffers) \(was) got here and not yet put; the program is still running."
+                : "\(buffers) \(was) got here and never put."
+        case .doublePut:
+            let reissues = finding.reissues ?? 0
+            let again =
+                reissues > 0
+                ? "yes, \(plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
+                : "no."
+            return
+                "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"
+        case .wrongPool:
+            let issuer = finding.issuingPool.map { "pool \($0)" } ?? "another pool"
+            return "\(often)A buffer of \(issuer) was put into pool \(finding.pool). "
+                + "The put was refused: the buffer is still outstanding in \(issuer).\(lost)"
+        case .foreignPut:
+            let size = finding.givenCapacity.map { $0 > 0 ? " of \(plural($0, "byte"))" : "" } ?? ""
+            return "\(often)Memory\(size) that no pool issued was put. The put was refused and nothing was touched."
+        case .wrongCapacity:
+            let given = finding.givenCapacity.map { plural($0, "byte") } ?? "unknown size"
+            let expected = finding.expectedCapacity.map { grouped($0) } ?? "?"
+            let offset =
+                finding.sliceOffset.map { $0 > 0 ? " It starts \(plural($0, "byte")) into the buffer." : "" } ?? ""
+            return "\(often)A slice of \(given) was put instead of the buffer of \(expected).\(offset) "
+                + "The buffer was discarded, not reused.\(lost)"
+        }
+    }
+
+    /// What to do.
+    static func advice(_ finding: Finding) -> String {
+        switch finding.kind {
+        case .leak:
+            "Put the buffer on every path out of the function, errors included: use withBuffer, or defer { putBuffer(buffer) } right after the get."
+        case .doublePut:
+            finding.reissued == true
+                ? "Decide which of the two puts owns the buffer and remove the other: the one who got it in between may have read or written a stranger's bytes."
+                : "Decide which of the two puts owns the buffer and remove the other. A lease makes this a compile-time error."
+        case .wrongPool:
+            "Put the buffer into the pool it came from; keep the pool beside the buffer, or use withBuffer."
+        case .foreignPut:
+            "Put only what a get returned. If the memory came from elsewhere, free it there; if it is a copied buffer, put the original."
+        case .wrongCapacity:
+            "Keep the buffer that get returned and put that one. prefix(n) may be put; dropFirst(n) and slices that start later may not."
+        }
+    }
+}

@@ -1,0 +1,132 @@
+// The report for people: verdict first and last, findings worst first, then figures.
+// The findings are in TextReporter+Findings.swift, tables and charts in TextReporter+Pools.swift.
+
+package import MempoolAnalysis
+
+/// Renders a report as text.
+///
+/// The order is that of somebody who has ten seconds: how bad is it, where is it, what to do; whoever has more time reads on.
+package enum TextReporter {
+    /// The report as lines of text with a line feed at the end. The same report and style give the same text.
+    package static func render(_ report: Report, style: TextStyle) -> String {
+        var canvas = TextCanvas(style: style, root: report.sourceRoot)
+        addVerdict(report, to: &canvas)
+        addProcess(report, to: &canvas)
+        addFindings(report, to: &canvas)
+        for pool in report.pools { addPool(pool, to: &canvas) }
+        addRecorder(report, to: &canvas)
+        addNotes(report, to: &canvas)
+        canvas.gap()
+        addVerdict(report, to: &canvas)
+        return canvas.text
+    }
+
+    // MARK: - Verdict and process
+
+    private static func addVerdict(_ report: Report, to canvas: inout TextCanvas) {
+        let emphasis: TextCanvas.Emphasis =
+            switch report.verdict {
+            case .healthy: .good
+            case .findings: .bad
+            case .inconclusive: .doubtful
+            }
+        let sign =
+            switch report.verdict {
+            case .healthy: canvas.glyph("✔ ", "")
+            case .findings: canvas.glyph("✘ ", "")
+            case .inconclusive: canvas.glyph("? ", "")
+            }
+        var text = report.verdict.rawValue.uppercased() + ": " + canvas.clean(report.verdictReason)
+        if let worst = report.findings.first, let site = worst.site {
+            let place = canvas.place(site, column: false) ?? canvas.clean(site.function)
+            text += " Worst: \(title(worst.kind)) at \(place)."
+        }
+        canvas.paragraph(sign + text, indent: "  ", first: "", emphasis)
+    }
+
+    private static func addProcess(_ report: Report, to canvas: inout TextCanvas) {
+        guard let process = report.process else { return }
+        let ending: String
+        switch process.ending.kind {
+        case .exited: ending = "exited with status \(process.ending.status ?? 0)"
+        case .running: ending = "is still running"
+        case .died:
+            if let signal = process.ending.signal {
+                ending = "was killed by signal \(signal)"
+            } else if let status = process.ending.status {
+                ending = "left with status \(status) without a clean exit"
+            } else {
+                ending = "died without a clean exit"
+            }
+        }
+        let time = process.ending.kind == .running ? "recorded for" : "after"
+        let command = canvas.clean(process.commandLine.isEmpty ? process.executable : process.commandLine)
+        // A command line may be as long as it likes.
+        let shown = command.count > 120 ? command.prefix(117) + "..." : command[...]
+        canvas.paragraph(
+            "\(shown) (process \(process.processID)) \(ending), \(time) \(Units.duration(process.durationSeconds)).",
+            indent: "  "
+        )
+    }
+
+    // MARK: - Recorder and notes
+
+    private static func addRecorder(_ report: Report, to canvas: inout TextCanvas) {
+        guard let recorder = report.recorder else { return }
+        canvas.gap()
+        canvas.line(canvas.paint("Recorder", .strong))
+        canvas.paragraph(
+            "Cost: \(Units.bytes(recorder.fileBytes)) of recording and \(Units.bytes(recorder.heapBytes)) of memory, at level "
+                + "\(recorder.level), stacks by \(recorder.unwinder), at most \(recorder.frameLimit) frames each.",
+            indent: "  "
+        )
+        let dropped = recorder.dropped
+        let parts: [(Int, String)] = [
+            (dropped.ledger, "gets beyond max-ledger"), (dropped.stacks, "stacks"), (dropped.findings, "findings"),
+            (dropped.strings, "texts"), (dropped.modules, "modules"), (dropped.pools, "pools"),
+        ]
+        let lost = parts.filter { $0.0 > 0 }.map { "\(Sentences.grouped($0.0)) \($0.1)" }
+        canvas.paragraph(
+            lost.isEmpty
+                ? "Dropped: nothing."
+                : "Dropped, because the recording was full: " + lost.joined(separator: ", ") + ".",
+            indent: "  ", lost.isEmpty ? nil : .doubtful
+        )
+        if recorder.unnamedFrames > 0 {
+            canvas.paragraph(
+                "Not named: \(Sentences.grouped(recorder.unnamedFrames)) of \(Sentences.plural(recorder.frames, "frame")).",
+                indent: "  "
+            )
+        } else if recorder.frames > 0 {
+            canvas.paragraph(
+                "Not named: nothing; all \(Sentences.plural(recorder.frames, "frame")) have names.", indent: "  ")
+        }
+        for module in recorder.unnamedModules {
+            canvas.paragraph(canvas.clean(module.explanation), indent: "    ", first: "  - ", .doubtful)
+        }
+        for sentence in recorder.damage {
+            canvas.paragraph("Damaged: " + canvas.clean(sentence), indent: "    ", first: "  - ", .doubtful)
+        }
+        if !recorder.recording.isEmpty {
+            canvas.line("  Recording: \(canvas.clean(recorder.recording))")
+        }
+    }
+
+    private static func addNotes(_ report: Report, to canvas: inout TextCanvas) {
+        guard !report.notes.isEmpty else { return }
+        canvas.gap()
+        canvas.line(canvas.paint("Notes", .strong))
+        for note in report.notes { canvas.paragraph(canvas.clean(note), indent: "    ", first: "  - ") }
+    }
+
+    /// The words for a kind of finding.
+    static func title(_ kind: Finding.Kind) -> String {
+        switch kind {
+        case .leak: "leak"
+        case .doublePut: "double put"
+        case .wrongPool: "wrong pool"
+        case .foreignPut: "foreign put"
+        case .wrongCapacity: "wrong capacity"
+        }
+    }
+}

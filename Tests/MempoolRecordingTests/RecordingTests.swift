@@ -1,0 +1,316 @@
+// Tests of Recording: what a sound file gives, and what each kind of damage gives.
+
+import Foundation
+import TestSupport
+import Testing
+
+@testable import MempoolRecording
+
+struct RecordingTests {
+    private let directory: TemporaryDirectory
+
+    init() throws { directory = try TemporaryDirectory() }
+
+    private func open(_ bytes: [UInt8]) throws -> Recording { try Recording(path: directory.write(bytes)) }
+
+    private func error(_ bytes: [UInt8]) throws -> RecordingError? {
+        let path = try directory.write(bytes)
+        return #expect(throws: RecordingError.self) { try Recording(path: path) }
+    }
+
+    @Test func `A sound recording is read as it was written`() throws {
+        let recording = try open(RecordingBuilder.sample().bytes())
+        #expect(recording.damage == [])
+        #expect(recording.commandLine == "app --serve")
+        #expect(recording.executable == "/nowhere/app")
+        #expect(recording.header.processID == 4711)
+        #expect(recording.isCleanExit)
+        #expect(
+            recording.modules == [
+                Recording.Module(
+                    base: 0x1000_0000, start: 0x1000_1000, end: 0x1000_9000, path: "/bin/app", buildID: [1, 2, 3]
+                )
+            ]
+        )
+        #expect(recording.pools.map(\.name) == ["default"])
+        #expect(recording.pools.first?.rows.map(\.capacity) == [512, 4096, 65536, 0])
+        #expect(recording.pools.first?.histogram.count == SizeHistogram.binCount)
+        #expect(recording.findings.map(\.count) == [2])
+        #expect(recording.stack(1) == [0x1000_1100, 0x1000_1200, 0x1000_1300 | StackWord.asyncBit])
+        #expect(recording.ledgerCount == 4)
+        var states: [LedgerState] = []
+        let scan = recording.forEachLedgerRecord { _, record in states.append(record.state) }
+        #expect(states == [.outstanding, .returned])
+        #expect((scan.outstanding, scan.returned, scan.empty, scan.inProgress) == (1, 1, 1, 1))
+        #expect(scan.missing == 0)
+    }
+
+    @Test func `A recording without a single record is sound`() throws {
+        let recording = try open(RecordingBuilder().bytes())
+        #expect(recording.damage == [])
+        #expect(recording.ledgerCount == 0)
+        #expect(recording.pools.isEmpty)
+        #expect(recording.forEachLedgerRecord { _, _ in Issue.record("There is no record.") } == LedgerScan())
+    }
+
+    @Test func `The ledger of a process that died is read record by record`() throws {
+        var builder = RecordingBuilder.sample()
+        builder.header.flags = 0
+        let scan = try open(builder.bytes()).forEachLedgerRecord { _, _ in }
+        #expect((scan.outstanding, scan.returned, scan.empty, scan.inProgress) == (1, 1, 1, 1))
+    }
+
+    // MARK: - Files that cannot be used
+
+    @Test func `A missing file is unreadable and names the reason`() throws {
+        let path = directory.path + "/missing.mempool"
+        let error = #expect(throws: RecordingError.self) { try Recording(path: path) }
+        #expect(error?.code == .unreadable)
+        #expect(
+            error?.description
+                == "Cannot read the recording \(path): No such file or directory. Check the path and its permissions."
+        )
+    }
+
+    @Test func `A directory is not a recording`() throws {
+        let error = #expect(throws: RecordingError.self) { try Recording(path: directory.path) }
+        #expect(error?.code == .unreadable)
+        #expect(error?.description.contains("it is a directory") == true)
+    }
+
+    @Test func `A named pipe is refused at once`() throws {
+        let path = directory.path + "/pipe"
+        #expect(mkfifo(path, 0o600) == 0)
+        #expect(throws: RecordingError.self) { try Recording(path: path) }
+    }
+
+    @Test func `An empty file is told as empty`() throws {
+        #expect(try error([])?.code == .empty)
+    }
+
+    @Test(arguments: [1, 7, 8, 4095, 4096, 10000])
+    func `Other bytes are not a recording`(count: Int) throws {
+        #expect(try error([UInt8](repeating: 0x41, count: count))?.code == .notARecording)
+    }
+
+    @Test func `A header without its magic was never completed`() throws {
+        var builder = RecordingBuilder.sample()
+        builder.header.magic = 0
+        #expect(try error(builder.bytes())?.code == .incomplete)
+    }
+
+    @Test func `A transfer in text mode is recognised`() throws {
+        var bytes = RecordingBuilder.sample().bytes()
+        bytes.insert(0x0D, at: 7)
+        let error = try error(bytes)
+        #expect(error?.code == .notARecording)
+        #expect(error?.description.contains("text mode") == true)
+    }
+
+    @Test func `Another version names both versions and the cure`() throws {
+        var builder = RecordingBuilder.sample()
+        builder.header.version = 9
+        let error = try error(builder.bytes())
+        #expect(error?.code == .otherVersion)
+        #expect(error?.description.contains("format 9") == true)
+        #expect(error?.description.contains("format \(RecordingLayout.version)") == true)
+        #expect(error?.description.contains("Use the mempool-doctor of the mempool package") == true)
+    }
+
+    @Test(arguments: [8, 11, 12, 100, 4095])
+    func `A file that ends in its header is told so`(count: Int) throws {
+        #expect(try error(Array(RecordingBuilder.sample().bytes().prefix(count)))?.code == .truncatedHeader)
+    }
+
+    @Test func `A section table that contradicts itself is damaged`() throws {
+        let changes: [(inout RecordingHeader) -> Void] = [
+            { $0[.ledger].recordBytes = 63 },
+            { $0[.strings].offset = 0 },
+            { $0[.stacks].offset = 4097 },
+            { $0[.pools].offset = $0[.modules].offset },
+            { $0[.ledger].capacity = .max },
+            { $0[.ledger].offset = UInt64.max - 4095 },
+            { $0.headerBytes = 1 },
+        ]
+        for change in changes {
+            var bytes = RecordingBuilder.sample().bytes()
+            bytes.withUnsafeMutableBytes { raw in
+                var header = raw.loadUnaligned(as: RecordingHeader.self)
+                change(&header)
+                raw.storeBytes(of: header, as: RecordingHeader.self)
+            }
+            #expect(try error(bytes)?.code == .damaged)
+        }
+    }
+
+    // MARK: - Files that can be used in part
+
+    @Test(arguments: RecordingSection.allCases)
+    func `A file cut at or inside a section gives what lies before`(section: RecordingSection) throws {
+        let bytes = RecordingBuilder.sample().bytes()
+        let entry = bytes.withUnsafeBytes { $0.loadUnaligned(as: RecordingHeader.self) }[section]
+        for cut in [Int(entry.offset), Int(entry.offset) + 1] {
+            let recording = try open(Array(bytes.prefix(cut)))
+            #expect(recording.isPartial)
+            #expect(recording.damage.contains { $0.contains("section \(section)") })
+            let scan = recording.forEachLedgerRecord { _, _ in }
+            #expect(scan.outstanding == 0)
+        }
+    }
+
+    @Test func `Counts beyond the capacity are clamped and told`() throws {
+        for section in RecordingSection.allCases {
+            var bytes = RecordingBuilder.sample().bytes()
+            bytes.withUnsafeMutableBytes { raw in
+                var header = raw.loadUnaligned(as: RecordingHeader.self)
+                header[section].published = .max
+                raw.storeBytes(of: header, as: RecordingHeader.self)
+            }
+            let recording = try open(bytes)
+            #expect(recording.damage.contains { $0.contains("Section \(section) claims \(UInt64.max) records") })
+        }
+    }
+
+    @Test func `References that lead nowhere become empty and are told`() throws {
+        var builder = RecordingBuilder.sample()
+        builder.header.commandLine = StringReference(offset: .max, length: .max)
+        builder.modules[0].path = StringReference(offset: 0, length: 1_000_000)
+        builder.pools[0].name = StringReference(offset: 5, length: 1_000_000)
+        builder.pools[0].bucketCount = 4000
+        builder.findings[0].kind = 77
+        let recording = try open(builder.bytes())
+        #expect(recording.commandLine == "")
+        #expect(recording.modules.map(\.path) == [""])
+        #expect(recording.pools.map(\.name) == [""])
+        #expect(recording.pools.first?.rows.count == RecordingLimits.bucketRowsPerPool)
+        #expect(recording.findings.isEmpty)
+        #expect(recording.damage.count == 5)
+    }
+
+    @Test func `A finding that is being written is left out without a word`() throws {
+        var builder = RecordingBuilder.sample()
+        builder.findings[0].kind = 0
+        let recording = try open(builder.bytes())
+        #expect(recording.findings.isEmpty)
+        #expect(recording.damage == [])
+    }
+
+    @Test func `A stack whose head lies is no stack`() throws {
+        var builder = RecordingBuilder()
+        let long = builder.addStack([UInt64](repeating: 0x1000, count: RecordingLimits.frames + 1))
+        let last = builder.addStack([1, 2, 3])
+        let recording = try open(builder.bytes())
+        #expect(recording.stack(0) == nil)
+        #expect(recording.stack(long) == nil)
+        // The last word is no head: the frames it announces lie beyond the section.
+        #expect(recording.stack(last + 3) == nil)
+        #expect(recording.stack(last) == [1, 2, 3])
+        #expect(recording.stack(.max) == nil)
+    }
+
+    // MARK: - Any bytes
+
+    @Test func `No mutation of a recording brings the reader down`() throws {
+        let original = RecordingBuilder.sample().bytes()
+        let rounds = runsLongTests ? 200_000 : 400
+        var generator = SeededGenerator(seed: 20_240)
+        var opened = 0
+        for _ in 0..<rounds {
+            var bytes = original
+            for _ in 0..<Int.random(in: 1...8, using: &generator) {
+                // Half of the mutations hit the header, where they matter most.
+                let end = Bool.random(using: &generator) ? 512 : bytes.count
+                let position = Int.random(in: 12..<end, using: &generator)
+                bytes[position] = Bool.random(using: &generator) ? 0xFF : UInt8.random(in: 0...255, using: &generator)
+            }
+            if Int.random(in: 0..<4, using: &generator) == 0 {
+                bytes.removeLast(Int.random(in: 0..<bytes.count, using: &generator))
+            }
+            guard let recording = try? open(bytes) else { continue }
+            opened += 1
+            _ = recording.forEachLedgerRecord { _, record in _ = recording.stack(record.getStack) }
+            for finding in recording.findings { _ = recording.ledgerRecord(slot: Int(finding.slot)) }
+        }
+        // If all were refused, nothing behind the header would have been tried.
+        #expect(opened > rounds / 10)
+    }
+}
+
+struct LiveRecordingTests {
+    @Test(arguments: [1, 4])
+    func `No torn record is read while the file is being written`(writers: Int) throws {
+        let directory = try TemporaryDirectory()
+        var builder = RecordingBuilder()
+        builder.header.flags = 0
+        for _ in 0..<64 { builder.addSlot(state: .returned, generation: 0) }
+        let path = try directory.write(builder.bytes())
+        let offset = builder.bytes().withUnsafeBytes { $0.loadUnaligned(as: RecordingHeader.self) }[.ledger].offset
+        // Writers follow the protocol of LedgerRecord; every published record has equal numbers in all its fields.
+        let stop = Stop()
+        let threads = (0..<writers).map { writer in
+            Thread {
+                guard let handle = FileHandle(forUpdatingAtPath: path) else { return stop.finish() }
+                let descriptor = handle.fileDescriptor
+                var generation: UInt64 = 1
+                while !stop.isSet {
+                    for slot in stride(from: writer, to: 64, by: writers) {
+                        let place = off_t(offset) + off_t(slot * MemoryLayout<LedgerRecord>.stride)
+                        var record = LedgerRecord()
+                        record.sequence = generation << 2 | LedgerState.inProgress.rawValue
+                        pwrite(descriptor, &record.sequence, 8, place)
+                        record.request = generation
+                        record.address = generation
+                        record.getTime = generation
+                        record.putTime = generation
+                        withUnsafeBytes(of: record) { bytes in
+                            _ = bytes.baseAddress.map { pwrite(descriptor, $0 + 8, 56, place + 8) }
+                        }
+                        record.sequence = generation << 2 | LedgerState.outstanding.rawValue
+                        pwrite(descriptor, &record.sequence, 8, place)
+                    }
+                    generation += 1
+                }
+                stop.finish()
+            }
+        }
+        for thread in threads { thread.start() }
+        let recording = try Recording(path: path)
+        var torn = 0
+        var seen = 0
+        for _ in 0..<(runsLongTests ? 20_000 : 500) {
+            let scan = recording.forEachLedgerRecord { _, record in
+                seen += 1
+                let values = [record.request, record.address, record.getTime, record.putTime]
+                // Before a slot's first generation its fields are those of the builder.
+                if record.generation > 0, values.contains(where: { $0 != record.generation }) { torn += 1 }
+            }
+            #expect(scan.outstanding + scan.returned + scan.inProgress + scan.empty == 64)
+        }
+        stop.set()
+        stop.wait(for: writers)
+        #expect(torn == 0)
+        #expect(seen > 0)
+    }
+}
+
+/// Ends the writers of a test and waits for them.
+private final class Stop: @unchecked Sendable {
+    // All state is guarded by the condition.
+    private let condition = NSCondition()
+    private var stopped = false
+    private var finished = 0
+
+    var isSet: Bool { condition.withLock { stopped } }
+    func set() { condition.withLock { stopped = true } }
+    func finish() {
+        condition.withLock {
+            finished += 1
+            condition.broadcast()
+        }
+    }
+    func wait(for count: Int) {
+        condition.lock()
+        while finished < count { condition.wait() }
+        condition.unlock()
+    }
+}

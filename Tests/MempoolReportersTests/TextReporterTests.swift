@@ -1,0 +1,134 @@
+// Tests of TextReporter: whole reports compared as they are shown.
+
+import Foundation
+import MempoolAnalysis
+import Testing
+
+@testable import MempoolReporters
+
+struct TextReporterTests {
+    /// The text a rendering must equal, from the folder beside this file.
+    private func golden(_ name: String) throws -> String {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Golden")
+        return try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
+    }
+
+    @Test func `A healthy report is shown in full`() throws {
+        #expect(TextReporter.render(SampleReports.healthy(), style: TextStyle()) == (try golden("healthy.txt")))
+    }
+
+    @Test func `Findings are shown in full`() throws {
+        #expect(TextReporter.render(SampleReports.findings(), style: TextStyle()) == (try golden("findings.txt")))
+    }
+
+    @Test func `A wide terminal is used`() throws {
+        let style = TextStyle(width: 120)
+        #expect(TextReporter.render(SampleReports.findings(), style: style) == (try golden("findings-120.txt")))
+    }
+
+    @Test func `Without Unicode a report is ASCII`() throws {
+        let text = TextReporter.render(SampleReports.findings(), style: TextStyle(unicode: false))
+        #expect(text == (try golden("findings-ascii.txt")))
+        #expect(text.utf8.allSatisfy { $0 < 0x80 })
+    }
+
+    @Test func `A report of what could not be observed is short`() {
+        let report = Report.inconclusive(because: "No recording appeared.", notes: ["Build the program with the pool."])
+        #expect(
+            TextReporter.render(report, style: TextStyle(unicode: false)) == """
+                INCONCLUSIVE: No recording appeared.
+
+                Notes
+                  - Build the program with the pool.
+
+                INCONCLUSIVE: No recording appeared.
+
+                """
+        )
+    }
+
+    @Test func `The verdict is the first line and the last`() {
+        for report in [SampleReports.healthy(), SampleReports.findings()] {
+            let lines = TextReporter.render(report, style: TextStyle(width: 200)).split(separator: "\n")
+            #expect(lines.first == lines.last)
+            #expect(lines.first?.contains(report.verdict.rawValue.uppercased()) == true)
+        }
+    }
+
+    @Test func `Colour comes only when asked for and changes no letter`() {
+        let report = SampleReports.findings()
+        let plain = TextReporter.render(report, style: TextStyle())
+        let coloured = TextReporter.render(report, style: TextStyle(color: true))
+        #expect(!plain.contains("\u{1B}"))
+        #expect(coloured.contains("\u{1B}[1;31m"))
+        #expect(coloured.replacing(/\u{1B}\[[0-9;]*m/, with: "") == plain)
+    }
+
+    @Test func `Findings beyond the limit are counted, with the way to see them`() {
+        var report = SampleReports.findings()
+        report.findings = (1...12).map { _ in SampleReports.leak() }
+        func numbers(_ limit: Int?) -> [Bool] {
+            let text = TextReporter.render(report, style: TextStyle(unicode: false, maximumFindings: limit))
+            return (1...13).map { text.contains("\n\($0). LEAK") } + [text.contains("not shown: use --max-findings 12")]
+        }
+        #expect(numbers(10) == [Bool](repeating: true, count: 10) + [false, false, false, true])
+        #expect(numbers(12) == [Bool](repeating: true, count: 12) + [false, false])
+        #expect(numbers(nil) == [Bool](repeating: true, count: 12) + [false, false])
+        #expect(numbers(0) == [Bool](repeating: false, count: 13) + [true])
+    }
+
+    @Test func `What the program says cannot command the terminal`() {
+        var report = SampleReports.findings()
+        report.process?.commandLine = "app \u{1B}[2J\u{7}\u{202E}evil\nsecond line"
+        report.findings[0].site = Frame(function: "bad\u{1B}]0;title\u{7}()", file: "/a\r\nb.swift", line: 1)
+        let text = TextReporter.render(report, style: TextStyle())
+        #expect(!text.unicodeScalars.contains { $0.value < 0x20 && $0 != "\n" || $0.value == 0x202E })
+        #expect(text.contains("app ?[2J??evil?second line"))
+    }
+
+    @Test func `No line of figures is wider than the terminal`() {
+        for width in [80, 100, 120] {
+            let text = TextReporter.render(SampleReports.healthy(), style: TextStyle(width: width))
+            #expect(text.split(separator: "\n").allSatisfy { $0.count <= width })
+        }
+    }
+
+    @Test func `A recording that is not kept is not named`() {
+        var report = SampleReports.healthy()
+        report.recorder?.recording = ""
+        #expect(!TextReporter.render(report, style: TextStyle()).contains("Recording:"))
+    }
+
+    @Test func `Many sizes are put together by powers of two`() {
+        var report = SampleReports.healthy()
+        report.pools[0].requestSizes = (0..<40).map { RequestSizeBin(from: 512 + $0 * 64, to: 575 + $0 * 64, count: 1) }
+        let text = TextReporter.render(report, style: TextStyle(unicode: false))
+        #expect(text.contains("  512 - 1,023  "))
+        #expect(text.contains("1,024 - 2,047  "))
+        #expect(text.contains("2,048 - 4,095  "))
+    }
+}
+
+struct UnitsTests {
+    @Test(arguments: [
+        (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (1_048_575, "1 MiB"),
+        (4096 * 1000, "3.9 MiB"),
+        (Int.max, "8 EiB"), (-2048, "-2 KiB"),
+    ])
+    func `Bytes are shown in binary units`(count: Int, text: String) { #expect(Units.bytes(count) == text) }
+
+    @Test(arguments: [
+        (0, "0 ms"), (0.0004, "0 ms"), (0.25, "250 ms"), (0.9999, "1 s"), (3.25, "3.3 s"), (59.4, "59 s"),
+        (59.7, "1 min 0 s"),
+        (200, "3 min 20 s"), (7500, "2 h 5 min"), (-1, "?"), (.infinity, "?"),
+    ])
+    func `Durations are shown in their largest units`(seconds: Double, text: String) {
+        #expect(Units.duration(seconds) == text)
+    }
+
+    @Test(arguments: [
+        (99_999, "99999"), (100_000, "100k"), (999_999, "1M"), (12_345_678, "12.3M"), (-250_000, "-250k"),
+        (Int.max, "9.2E"),
+    ])
+    func `Numbers have a short form`(number: Int, text: String) { #expect(Units.compact(number) == text) }
+}

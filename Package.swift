@@ -4,6 +4,16 @@ import PackageDescription
 /// The recorder is compiled in by default. In C a trait is not visible by itself, hence the define.
 let recorderDefine: [CSetting] = [.define("MEMPOOL_RECORDER", to: "1", .when(traits: ["Recorder"]))]
 
+/// The examples, each an executable target in a folder: the three ways of using a pool, and three bugs.
+let examples: KeyValuePairs = [
+    "example-basic": "BasicPattern",
+    "example-encode-decode": "EncodeDecodePattern",
+    "example-batch": "BatchPattern",
+    "example-leak": "Leak",
+    "example-double-put": "DoublePut",
+    "example-wrong-capacity": "WrongCapacity",
+]
+
 let package = Package(
     name: "mempool",
     products: [
@@ -38,7 +48,7 @@ let package = Package(
         .executableTarget(
             name: "mempool-doctor",
             dependencies: [
-                "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+                "MempoolAnalysis", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
@@ -52,7 +62,25 @@ let package = Package(
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
-    ],
+        // The manual page against the built command.
+        .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
+        .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),
+        .testTarget(name: "MempoolWorkloadsTests", dependencies: ["MempoolWorkloads", "SegmentLog", "Mempool"]),
+        .testTarget(
+            name: "MempoolDoctorTests",
+            dependencies: [
+                "mempool-doctor", "MempoolRecording", "MempoolAnalysis", "MempoolReporters", "MempoolWorkloads",
+            ]
+        ),
+        .testTarget(name: "ExamplesTests", dependencies: examples.map { .target(name: $0.key) }),
+    ]
+        + examples.map { name, folder in
+            .executableTarget(
+                name: name,
+                dependencies: ["Mempool", "MempoolRecorder"],
+                path: "Examples/" + folder
+            )
+        },
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu17
 )

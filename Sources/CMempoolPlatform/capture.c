@@ -5,11 +5,15 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #if MEMPOOL_RECORDER
 #include <libunwind.h>
@@ -33,7 +37,10 @@ static bool is_dynamically_linked(void) {
     return false;
 }
 
+static void find_job_runner(void);
+
 cmempool_unwinder cmempool_load_unwinder(void) {
+    find_job_runner();
     void *library = is_dynamically_linked() ? dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL) : NULL;
     if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
@@ -78,30 +85,60 @@ static inline bool is_frame(uintptr_t pointer, uintptr_t after, stack_bounds sta
 
 // MARK: - Async parents
 
-// The Swift runtime's function that runs a job: the frame above it belongs to an async function, whose context lies just
-// below its frame pointer. Known return addresses are remembered, as finding a name is slow.
-#define JOB_CACHE_ENTRIES 1024
-static uint64_t job_cache[JOB_CACHE_ENTRIES];  // address << 1 | is a job's
+// The Swift runtime's function that runs a job: the frame that returns into it belongs to an async function, whose
+// context lies just below its frame pointer. The runtime is a shared library, or linked into a static program.
+#define JOB_RUNNER "_ZN5swift34runJobInEstablishedExecutorContextEPNS_3JobE"
 
-static bool is_named_like_job_runner(uintptr_t address) {
-    char name[256];
-    Dl_info info;
-    if (dladdr((void *)address, &info) && info.dli_sname) {
-        strncpy(name, info.dli_sname, sizeof name - 1);
-        name[sizeof name - 1] = 0;
-    } else if (!cmempool_function_name(address, name, sizeof name)) {
-        return false;
+static uintptr_t job_runner_start, job_runner_end;
+
+// The function is not exported, so it is looked up in the symbol table proper of the image's file.
+static void find_job_runner_in(const char *path, uintptr_t base) {
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat status;
+    if (file < 0) return;
+    if (fstat(file, &status) == 0 && (size_t)status.st_size > sizeof(ElfW(Ehdr))) {
+        size_t bytes = (size_t)status.st_size;
+        char *image = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+        if (image != MAP_FAILED) {
+            const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)image;
+            const ElfW(Shdr) *sections = (const ElfW(Shdr) *)(image + header->e_shoff);
+            bool is_readable = header->e_shoff <= bytes && header->e_shnum <= (bytes - header->e_shoff) / sizeof *sections;
+            for (int i = 0; is_readable && i < header->e_shnum; i++) {
+                const ElfW(Shdr) *table = &sections[i];
+                if (table->sh_type != SHT_SYMTAB || table->sh_link >= header->e_shnum) continue;
+                const ElfW(Shdr) *strings = &sections[table->sh_link];
+                if (table->sh_offset + table->sh_size > bytes || strings->sh_offset + strings->sh_size > bytes) continue;
+                const ElfW(Sym) *symbols = (const ElfW(Sym) *)(image + table->sh_offset);
+                for (size_t n = 0; n < table->sh_size / sizeof *symbols; n++) {
+                    if (symbols[n].st_name + sizeof JOB_RUNNER > strings->sh_size) continue;
+                    if (memcmp(image + strings->sh_offset + symbols[n].st_name, JOB_RUNNER, sizeof JOB_RUNNER) == 0) {
+                        job_runner_start = base + symbols[n].st_value;
+                        job_runner_end = job_runner_start + symbols[n].st_size;
+                    }
+                }
+            }
+            munmap(image, bytes);
+        }
     }
-    return strstr(name, "runJobInEstablishedExecutorContext") != NULL;
+    close(file);
 }
 
-static bool returns_into_job_runner(uintptr_t address) {
-    uint64_t *entry = &job_cache[(address >> 2) % JOB_CACHE_ENTRIES];
-    uint64_t known = cmempool_load64(entry);
-    if (known >> 1 == address) return known & 1;
-    bool is_job = is_named_like_job_runner(address);
-    cmempool_store64(entry, (uint64_t)address << 1 | is_job);
-    return is_job;
+static int visit_for_job_runner(struct dl_phdr_info *info, size_t size, void *program_base) {
+    (void)size;
+    // The program itself has no name. Its table may be large and is searched only if the runtime is no library.
+    if (info->dlpi_name == NULL || info->dlpi_name[0] == 0) *(uintptr_t *)program_base = info->dlpi_addr;
+    else if (strstr(info->dlpi_name, "libswift_Concurrency")) find_job_runner_in(info->dlpi_name, info->dlpi_addr);
+    return job_runner_start != 0;
+}
+
+static void find_job_runner(void) {
+    uintptr_t program_base = 0;
+    dl_iterate_phdr(visit_for_job_runner, &program_base);
+    if (job_runner_start == 0) find_job_runner_in("/proc/self/exe", program_base);
+}
+
+static inline bool returns_into_job_runner(uintptr_t address) {
+    return address > job_runner_start && address <= job_runner_end;
 }
 
 // An async context is {parent, resume function}. Chains are bounded by the frame limit; the words are readable as long

@@ -44,7 +44,7 @@ final class BucketCore: Sendable {
         var inheritedPairs: UInt64 = 0
     }
 
-    let state = Mutex(State())
+    let state = Guarded(State())
 
     init(capacity: Int) {
         self.capacity = capacity

@@ -14,7 +14,7 @@ final class OversizedCore: Sendable {
         var free: [Int] = []
     }
 
-    let state = Mutex(State())
+    let state = Guarded(State())
     let gets = Atomic<UInt64>(0)
     let puts = Atomic<UInt64>(0)
     let wrongCapacityPuts = Atomic<UInt64>(0)

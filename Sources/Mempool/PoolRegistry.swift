@@ -1,7 +1,5 @@
 // `PoolRegistry`: the pools of the process by index.
 
-internal import Synchronization
-
 /// Gives pools their indices. Index 0 is the default pool's.
 ///
 /// The index of a destroyed pool is used again only if none of its buffers was outstanding: a buffer names its pool by index,
@@ -15,7 +13,7 @@ enum PoolRegistry {
         var free: [Int] = []
     }
 
-    static let state = Mutex(State())
+    static let state = Guarded(State())
 
     /// Registers a pool. Traps when 1,024 pools exist.
     static func register(isDefault: Bool, _ make: (Int) -> PoolCore) -> PoolCore {

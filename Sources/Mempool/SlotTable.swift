@@ -2,7 +2,6 @@
 
 internal import CMempoolPlatform
 internal import Glibc
-internal import Synchronization
 
 /// Hands out runs of slot numbers.
 ///
@@ -20,7 +19,7 @@ enum SlotTable {
         var returned: [Int: [Int]] = [:]
     }
 
-    static let state = Mutex(State())
+    static let state = Guarded(State())
 
     /// The start of the table. A constant; slots are only accessed as their generations allow.
     nonisolated(unsafe) static let slots: UnsafeMutablePointer<cmempool_slot> = {

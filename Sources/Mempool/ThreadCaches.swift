@@ -2,7 +2,6 @@
 
 internal import CMempoolPlatform
 internal import Glibc
-internal import Synchronization
 
 /// Makes, finds and takes back thread caches.
 ///
@@ -15,7 +14,7 @@ enum ThreadCaches {
     }
 
     /// Every cache by pool index. Lock order: this lock, then a bucket's, then the slot table's.
-    private static let all = Mutex<[Int: [Entry]]>([:])
+    private static let all = Guarded<[Int: [Entry]]>([:])
 
     /// The calling thread's cache for a pool, or nil if the pool has none: its index is too high or memory ran out.
     ///

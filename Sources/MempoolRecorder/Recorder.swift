@@ -5,7 +5,6 @@ internal import CMempoolPlatform
 internal import Glibc
 internal import Mempool
 internal import MempoolRecording
-internal import Synchronization
 
 /// Writes every get and put of the process into a recording.
 ///
@@ -17,7 +16,7 @@ final class Recorder: Sendable {
     let file: RecordingFile
     let ledger: Ledger
     let stacks: StackTable
-    let cold: Mutex<Cold>
+    let cold: Guarded<Cold>
     let executable: String
 
     /// What changes rarely.
@@ -50,7 +49,7 @@ final class Recorder: Sendable {
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
         modules.refresh(strings: &strings, executable: executable)
-        cold = Mutex(Cold(strings: strings, modules: modules, findings: FindingTable(file: file)))
+        cold = Guarded(Cold(strings: strings, modules: modules, findings: FindingTable(file: file)))
         // Last, so that a file whose set-up was cut short is not taken for a recording.
         cmempool_store64_release(file.base.assumingMemoryBound(to: UInt64.self), RecordingLayout.magic)
     }

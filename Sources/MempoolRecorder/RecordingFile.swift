@@ -3,6 +3,7 @@
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc
+internal import Mempool
 internal import MempoolRecording
 internal import Synchronization
 
@@ -28,7 +29,7 @@ final class RecordingFile: Sendable {
     private let capacities: [Int]
 
     /// Bytes reserved of each section.
-    private let reserved = Mutex<[Int]>(Array(repeating: 0, count: RecordingSection.allCases.count))
+    private let reserved = Guarded<[Int]>(Array(repeating: 0, count: RecordingSection.allCases.count))
     /// Once closed, nothing grows any more: the file may be cut behind what is reserved.
     private let isClosed = Atomic<Bool>(false)
 

@@ -3,8 +3,8 @@
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc
+internal import Mempool
 internal import MempoolRecording
-internal import Synchronization
 
 /// Gives equal stacks equal identifiers.
 ///
@@ -21,7 +21,7 @@ final class StackTable: Sendable {
     private nonisolated(unsafe) let words: UnsafeMutablePointer<UInt64>
     private nonisolated(unsafe) let index: UnsafeMutablePointer<UInt64>
     /// The next free word; word 0 stays empty, as identifier 0 is "no stack".
-    private let next = Mutex(1)
+    private let next = Guarded(1)
 
     /// Private memory of the index, bytes.
     static let indexBytes = (1 << indexBits) * MemoryLayout<UInt64>.stride

@@ -1,1 +1,91 @@
-@main enum Main { static func main() {} }
+// The command `mempool-doctor`: its root, and the one place where the process ends.
+
+import ArgumentParser
+import Glibc
+
+/// The root command. It only parses: every subcommand returns the exit status that `main` ends the process with.
+@main
+struct MempoolDoctor: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mempool-doctor",
+        abstract: "Find leaked, doubly put and wrongly put buffers of programs that use the mempool buffer pool.",
+        discussion: """
+            The doctor runs a program (exec) or a built-in workload (run) with the pool's recorder switched on, or \
+            reads a recording that exists already (report). It names the line that took each missing buffer, and the \
+            puts that were wrong.
+
+            EXIT STATUS
+              0    healthy: observed, and nothing found
+              1    findings
+              2    inconclusive: it could not be observed; never reported as healthy
+              64   usage
+              70   internal error
+            exec passes a program's own status on if it is not 0: 128+n if signal n killed it. \
+            126 if it cannot be executed, 127 if it is not found.
+
+            EXAMPLES
+              mempool-doctor run
+              mempool-doctor run segment --input /usr/share/dict/words
+              mempool-doctor exec -- .build/debug/server --port 8080
+              mempool-doctor report server.mempool --format json
+            """,
+        version: "mempool-doctor \(DoctorVersion.current)",
+        subcommands: [RunCommand.self, ExecCommand.self, ReportCommand.self, WorkloadCommand.self]
+    )
+
+    static func main() {
+        if CommandLine.arguments.dropFirst().first != WorkloadCommand.name {
+            // Before anything can end the process: even `--help` would leave an empty recording.
+            _ = DebugOptions.inherited
+        }
+        let command: any ParsableCommand
+        do {
+            command = try parseAsRoot()
+        } catch {
+            // Help, version, completion scripts and usage errors: the parser knows what to print and the status.
+            exit(withError: error)
+        }
+        Glibc.exit(status(of: command))
+    }
+
+    private static func status(of command: any ParsableCommand) -> Int32 {
+        do {
+            guard let command = command as? any DoctorCommand else {
+                // The root without a subcommand, and the parser's own `help`.
+                var command = command
+                try command.run()
+                return DoctorStatus.healthy
+            }
+            return try command.perform()
+        } catch let failure as DoctorFailure {
+            Message.failure(failure.description)
+            return failure.status
+        } catch {
+            if exitCode(for: error) != .failure {
+                exit(withError: error)
+            }
+            // Anything else is a defect of the doctor. Its status must not look like findings, which are 1.
+            Message.failure("internal error: \(error)")
+            return DoctorStatus.internalError
+        }
+    }
+}
+
+/// A subcommand of the doctor.
+protocol DoctorCommand: ParsableCommand {
+    /// Does the work and returns the exit status; `DoctorFailure` carries one of its own.
+    func perform() throws -> Int32
+}
+
+extension DoctorCommand {
+    /// Never called by `main`; present because the parser asks for it.
+    mutating func run() throws {
+        throw ExitCode(try perform())
+    }
+}
+
+/// The version printed by `--version`.
+enum DoctorVersion {
+    /// Follows CHANGELOG.md.
+    static let current = "0.1.0"
+}

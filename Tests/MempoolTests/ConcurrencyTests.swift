@@ -93,7 +93,7 @@ struct ConcurrencyTests {
     @Test("buffers got on one thread and put on another come back")
     func handOver() {
         let pool = BufferPool()
-        let queue = Mutex<[Buffer]>([])
+        let queue = Guarded<[Buffer]>([])
         let operations = 20_000
         onThreads(2) { index in
             var left = operations
@@ -129,7 +129,7 @@ struct ConcurrencyTests {
         let pool = BufferPool()
         guard PoolHook.installed != nil else { return }
         let rounds = 2000
-        let shared = Mutex<Buffer?>(nil)
+        let shared = Guarded<Buffer?>(nil)
         let arrived = Atomic<Int>(0)
         onThreads(2) { index in
             for round in 0..<rounds {

@@ -1,0 +1,138 @@
+// The mistakes that workloads make on purpose: one small function each, the wrong line marked `PLANTED`.
+// A report must name this file and that line.
+
+package import Mempool
+
+/// Functions that use a pool wrongly, and where they do.
+///
+/// None is inlined, and in none is the wrong call the last thing, so that optimised code keeps its frame as well.
+/// They touch only buffers of their own: the data of the workload stays right.
+package enum PlantedFaults {
+    /// One way of making a mistake.
+    package enum Form: String, Sendable, CaseIterable {
+        case leak
+        case doublePut
+        case doublePutAfterReissue
+        case wrongCapacity
+        case foreignPut
+
+        package var kind: PlantedFault.Kind {
+            switch self {
+            case .leak: .leak
+            case .doublePut, .doublePutAfterReissue: .doublePut
+            case .wrongCapacity: .wrongCapacity
+            case .foreignPut: .foreignPut
+            }
+        }
+
+        /// The forms of a kind, in the order in which they take turns.
+        package static func all(of kind: PlantedFault.Kind) -> [Form] { allCases.filter { $0.kind == kind } }
+    }
+
+    /// Where a mistake is made: the get of a leak, the wrong put of the others.
+    package struct Site: Sendable, Equatable, CustomStringConvertible {
+        package let fileID: String
+        package let line: Int
+
+        /// `PlantedFaults.swift:12`.
+        package var description: String { "\(fileID.split(separator: "/").last ?? "")" + ":\(line)" }
+    }
+
+    /// The bytes that planted gets ask for.
+    package static let requestBytes = 1_000
+
+    /// The sites of all forms of a kind.
+    package static func sites(of kind: PlantedFault.Kind) -> [Site] { Form.all(of: kind).map { site(of: $0) } }
+
+    /// The site of a form.
+    package static func site(of form: Form) -> Site { visit(form, pool: nil) }
+
+    /// Makes the mistake, once.
+    package static func plant(_ form: Form, in pool: BufferPool) { _ = visit(form, pool: pool) }
+
+    /// Each function tells its site; only with a pool it makes its mistake as well.
+    private static func visit(_ form: Form, pool: BufferPool?) -> Site {
+        switch form {
+        case .leak: leak(pool)
+        case .doublePut: doublePut(pool)
+        case .doublePutAfterReissue: doublePutAfterReissue(pool)
+        case .wrongCapacity: wrongCapacity(pool)
+        case .foreignPut: foreignPut(pool)
+        }
+    }
+
+    // MARK: - The mistakes
+
+    @inline(never)
+    private static func leak(_ pool: BufferPool?) -> Site {
+        let site = Site(fileID: #fileID, line: #line + 2)
+        guard let pool else { return site }
+        let buffer = pool.get(requestBytes)  // PLANTED: nobody puts this buffer
+        buffer[0] = 1
+        return site
+    }
+
+    @inline(never)
+    private static func doublePut(_ pool: BufferPool?) -> Site {
+        let site = Site(fileID: #fileID, line: #line + 4)
+        guard let pool else { return site }
+        let buffer = pool.get(requestBytes)
+        pool.put(buffer)
+        pool.put(buffer)  // PLANTED: it was put on the line above
+        return site
+    }
+
+    @inline(never)
+    private static func doublePutAfterReissue(_ pool: BufferPool?) -> Site {
+        let site = Site(fileID: #fileID, line: #line + 5)
+        guard let pool else { return site }
+        let buffer = pool.get(requestBytes)
+        pool.put(buffer)
+        let newOwners = getUntilReissued(buffer, pool)
+        pool.put(buffer)  // PLANTED: it was put two lines above and belongs to somebody else by now
+        for owned in newOwners { pool.put(owned) }
+        return site
+    }
+
+    @inline(never)
+    private static func wrongCapacity(_ pool: BufferPool?) -> Site {
+        let site = Site(fileID: #fileID, line: #line + 4)
+        guard let pool else { return site }
+        let buffer = pool.get(requestBytes)
+        let body = buffer.dropFirst(16)
+        pool.put(body)  // PLANTED: a slice, not the buffer that was got
+        return site
+    }
+
+    @inline(never)
+    private static func foreignPut(_ pool: BufferPool?) -> Site {
+        let site = Site(fileID: #fileID, line: #line + 5)
+        guard let pool else { return site }
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: requestBytes, alignment: 16)
+        defer { memory.deallocate() }
+        let buffer = Buffer(wrapping: memory)
+        pool.put(buffer)  // PLANTED: no pool issued this memory
+        return site
+    }
+
+    // MARK: - Re-issuing
+
+    /// More than a thread keeps at hand, so that the buffer comes round for certain unless another thread took it, which
+    /// is a re-issue too.
+    private static let reissueAttemptLimit = 1_024
+
+    /// Gets buffers until one has the memory of a buffer that was put.
+    private static func getUntilReissued(_ buffer: Buffer, _ pool: BufferPool) -> [Buffer] {
+        var owned: [Buffer] = []
+        while owned.count < reissueAttemptLimit {
+            let next = pool.get(requestBytes)
+            owned.append(next)
+            if address(of: next) == address(of: buffer) { break }
+        }
+        return owned
+    }
+
+    private static func address(of buffer: Buffer) -> UnsafeMutableRawPointer? {
+        buffer.withUnsafeMutableBytes { $0.baseAddress }
+    }
+}

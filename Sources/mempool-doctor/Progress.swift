@@ -1,0 +1,38 @@
+// The progress line on stderr.
+
+import Glibc
+
+/// One line on stderr that says what is going on, redrawn in place and wiped before anything else is printed.
+///
+/// Draws nothing unless stderr is a terminal. One thread only.
+struct Progress {
+    private static let unicodeFrames = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"]
+    private static let plainFrames = ["|", "/", "-", "\\"]
+
+    private let isActive: Bool
+    private let frames: [String]
+    private var frame = 0
+    private var isDrawn = false
+
+    /// - Parameter isWanted: false keeps it silent, as while a user's program owns the terminal.
+    init(isWanted: Bool = true) {
+        isActive = isWanted && Terminal.isCapable(STDERR_FILENO)
+        frames = Terminal.isUnicode ? Self.unicodeFrames : Self.plainFrames
+    }
+
+    /// Draws the next frame with `label`.
+    mutating func draw(_ label: String) {
+        guard isActive else { return }
+        // Return to column 1, draw, and erase what is left of a longer line.
+        try? Descriptor.write("\r\(frames[frame % frames.count]) \(label)\u{1B}[K", to: STDERR_FILENO)
+        frame += 1
+        isDrawn = true
+    }
+
+    /// Wipes the line.
+    mutating func clear() {
+        guard isDrawn else { return }
+        try? Descriptor.write("\r\u{1B}[K", to: STDERR_FILENO)
+        isDrawn = false
+    }
+}

@@ -1,0 +1,120 @@
+// Options shared by all commands that report, and where the report goes.
+
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import MempoolAnalysis
+import MempoolReporters
+
+/// The value of `--format`.
+enum ReportFormat: String, CaseIterable, ExpressibleByArgument {
+    case text
+    case json
+}
+
+/// How the report is written.
+struct ReportOptions: ParsableArguments {
+    @Option(help: "Write the report as text for people, or as one JSON object with every fact.")
+    var format: ReportFormat = .text
+
+    @Option(
+        name: [.long, .customShort("o")],
+        help: ArgumentHelp("Write the report to FILE instead of stdout.", valueName: "file")
+    )
+    var output: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Colour the text.",
+            discussion: "auto: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb.",
+            valueName: "when"
+        )
+    )
+    var color: ColorChoice = .auto
+
+    @Option(
+        help: ArgumentHelp(
+            "Show the N worst findings as text instead of 10; 0 shows all. JSON has all of them always.",
+            valueName: "n"
+        )
+    )
+    var maxFindings: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Show paths below DIR relative to it; the current directory if not given.",
+            valueName: "dir"
+        )
+    )
+    var sourceRoot: String?
+
+    func validate() throws {
+        if let maxFindings, maxFindings < 0 {
+            throw ValidationError("--max-findings must be 0 or more, not \(maxFindings)")
+        }
+    }
+
+    /// The absolute path of `--source-root`. Nil in the root directory, where absolute paths are as short.
+    var sourceRootPath: String? {
+        let current = FileManager.default.currentDirectoryPath
+        guard let sourceRoot else { return current == "/" ? nil : current }
+        return URL(filePath: sourceRoot, directoryHint: .isDirectory, relativeTo: URL(filePath: current))
+            .standardizedFileURL.path
+    }
+}
+
+/// The open destination of a report.
+///
+/// A file is opened and emptied before anything is observed, as a shell's redirection does: a mistyped path costs no
+/// run, and an old report is never taken for the new one.
+struct ReportOutput: ~Copyable {
+    let format: ReportFormat
+    let style: TextStyle
+    private let path: String?
+    private let descriptor: Int32
+
+    /// Throws `DoctorFailure` with status 64 if the file cannot be written.
+    init(_ options: ReportOptions) throws(DoctorFailure) {
+        format = options.format
+        var style = Terminal.style(color: options.color, toFile: options.output != nil)
+        if let limit = options.maxFindings { style.maximumFindings = limit == 0 ? nil : limit }
+        self.style = style
+        path = options.output
+        guard let path = options.output else {
+            descriptor = STDOUT_FILENO
+            return
+        }
+        descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+        guard descriptor >= 0 else {
+            throw DoctorFailure("--output: cannot write \(path): \(SystemError.last)", status: DoctorStatus.usage)
+        }
+    }
+
+    deinit {
+        if path != nil { close(descriptor) }
+    }
+
+    /// Appends to the report. Throws `DoctorFailure` with status 70, as when the disk is full.
+    mutating func write(_ text: String) throws(DoctorFailure) {
+        do {
+            try Descriptor.write(text, to: descriptor)
+        } catch {
+            throw DoctorFailure(
+                "cannot write the report to \(path ?? "stdout"): \(error)",
+                status: DoctorStatus.internalError
+            )
+        }
+    }
+
+    /// Writes one diagnosis as a whole report. If there is none, a line on stderr says why. A file has that line too, and
+    /// JSON is an inconclusive report, so that a script finds a verdict in every case.
+    mutating func write(_ diagnosis: Diagnosis) throws(DoctorFailure) {
+        if let failure = diagnosis.failure { Message.failure(failure) }
+        switch format {
+        case .json: try write(JSONReporter.render(diagnosis.report))
+        case .text where diagnosis.failure == nil: try write(TextReporter.render(diagnosis.report, style: style))
+        case .text where path != nil: try write("\(diagnosis.failure ?? "")\n")
+        case .text: break
+        }
+    }
+}

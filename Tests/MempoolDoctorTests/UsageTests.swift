@@ -1,0 +1,89 @@
+// Usage errors, help, version, and the descriptions that other tools read.
+
+import Foundation
+import Testing
+
+@Suite struct UsageTests {
+    private let scratch: Scratch
+
+    init() throws { scratch = try Scratch() }
+
+    private static let execUsage = """
+        Usage: mempool-doctor exec [<options>] -- <command> [<argument> ...]
+          See 'mempool-doctor exec --help' for more information.
+
+        """
+
+    @Test func `The version is one line`() throws {
+        #expect(
+            try doctor("--version", in: scratch)
+                == DoctorResult(status: 0, output: "mempool-doctor 0.1.0\n", errors: "")
+        )
+    }
+
+    @Test func `Without arguments the help is shown`() throws {
+        let bare = try doctor(in: scratch)
+        #expect(bare.status == 0)
+        #expect(bare.output == (try doctor("--help", in: scratch).output))
+    }
+
+    @Test(arguments: [
+        (["exec"], "No command; write it after --, as in: mempool-doctor exec -- ls -l"),
+        (["exec", "--"], "No command; write it after --, as in: mempool-doctor exec -- ls -l"),
+        (["exec", "--formt", "json", "--", "ls"], "Unknown option '--formt'; write -- before the command"),
+        (["exec", "--max-findings", "-1", "--", "ls"], "Missing value for '--max-findings <n>'"),
+    ])
+    func `A mistake in the arguments of exec is named with status 64`(arguments: [String], line: String) throws {
+        let result = try DoctorProcess(arguments, in: scratch).finish()
+        #expect(result.status == 64)
+        #expect(result.output == "")
+        #expect(result.errors.hasPrefix("Error: \(line)\n"), "\(result.errors)")
+        #expect(result.errors.hasSuffix(Self.execUsage), "\(result.errors)")
+    }
+
+    @Test(arguments: [
+        ["report"], ["report", "a", "b"], ["report", "--format", "xml", "a"], ["report", "--color", "pink", "a"],
+        ["report", "--max-findings=-1", "a"], ["frobnicate"], ["run", "--frobnicate"], ["run", "--seed", "x"],
+        ["run", "--operations", "0"], ["run", "--threads", "0"], ["run", "--record-bytes", "0"],
+        ["run", "--plant", "nonsense"], ["run", "--keep", "x"], ["run", "message", "batch", "--keep", "x"],
+    ])
+    func `Every other mistake has status 64, a line and nothing on stdout`(arguments: [String]) throws {
+        let result = try DoctorProcess(arguments, in: scratch).finish()
+        #expect(result.status == 64)
+        #expect(result.output == "")
+        #expect(result.errors.hasPrefix("Error: "), "\(result.errors)")
+        #expect(try scratch.list().filter { $0 == "x" } == [])
+    }
+
+    @Test(arguments: ["run", "exec", "report"])
+    func `Each command explains every option, its statuses and gives examples`(command: String) throws {
+        let help = try doctor("help", command, in: scratch)
+        #expect(help.status == 0)
+        #expect(help.errors == "")
+        for word in ["EXIT STATUS", "EXAMPLES", "--format", "--output", "--color", "--max-findings", "--source-root"] {
+            #expect(help.output.contains(word), "\(word)")
+        }
+    }
+
+    @Test func `The description for tools lists the commands and gives every option a sentence`() throws {
+        let result = try doctor("--experimental-dump-help", in: scratch)
+        #expect(result.status == 0)
+        let root = try #require(result.json?["command"] as? [String: Any])
+        let commands = try #require(root["subcommands"] as? [[String: Any]])
+        let names = commands.compactMap { $0["commandName"] as? String }
+        #expect(names == ["run", "exec", "report", "__workload", "help"])
+        for (name, command) in zip(names, commands) where name != "help" {
+            for argument in try #require(command["arguments"] as? [[String: Any]]) {
+                #expect((argument["abstract"] as? String)?.hasSuffix(".") == true, "\(argument)")
+            }
+        }
+    }
+
+    @Test(arguments: ["bash", "zsh", "fish"])
+    func `A completion script is printed`(shell: String) throws {
+        let result = try doctor("--generate-completion-script", shell, in: scratch)
+        #expect(result.status == 0)
+        #expect(result.output.contains("--max-findings") || result.output.contains("max-findings"))
+        #expect(!result.output.contains("__workload"))
+    }
+}

@@ -282,7 +282,8 @@ struct AnalyzerTests {
             var row = row
             row.gets = .max
             row.puts = .max
-            row.inUse = .min
+            row.inUse = .max - 1
+            row.highWater = .max
             row.allocations = .max
             row.wrongCapacityPuts = .max
             return row
@@ -292,6 +293,7 @@ struct AnalyzerTests {
         builder.header.startRealtime = .max
         let report = try report(builder)
         #expect(report.pools.first?.stats.gets == .max)
+        #expect(report.pools.first?.buckets.first?.inUse == -2)
         #expect(report.findings.first?.bytes == .max)
         #expect(report.process?.startedAt == "2554-07-21T23:34:33Z")
     }

@@ -54,7 +54,10 @@ package enum Analyzer {
     ) -> (Report.Verdict, String) {
         let running =
             ending.kind == .running ? " The program is still running: buffers in use now count as leaks so far." : ""
-        guard findings.isEmpty else { return (.findings, Sentences.summary(of: findings) + "." + running) }
+        guard findings.isEmpty else {
+            let partial = recorder.partial ? " The report is partial: not all of the recording could be read." : ""
+            return (.findings, Sentences.summary(of: findings) + "." + partial + running)
+        }
         if recorder.level == RecorderLevel.off.name {
             return (.inconclusive, "The recorder was off, so nothing was observed.")
         }

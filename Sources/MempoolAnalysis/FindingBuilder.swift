@@ -94,7 +94,6 @@ struct FindingBuilder {
                 finding.expectedCapacity = Int(clamping: record.expectedCapacity)
                 finding.sliceOffset = sliceOffset(record)
             case .wrongPool:
-                finding.expectedCapacity = Int(clamping: record.expectedCapacity)
                 finding.issuingPool = poolName(record.issuingPool)
             case .foreignPut: break
             }
@@ -132,10 +131,13 @@ struct FindingBuilder {
         return Array(frames[lastOwn...])
     }
 
-    /// The first frame somebody can change; if there is none, the first that is not the pool's.
+    /// The first frame somebody can change; if there is none, the first that is not the pool's. Nil if that has no name: it may be
+    /// the pool's own.
     static func site(of stack: [Frame]?) -> Frame? {
         guard let stack else { return nil }
-        return stack.first(where: \.isUserCode) ?? stack.first { !$0.isOwn } ?? stack.first
+        if let user = stack.first(where: \.isUserCode) { return user }
+        guard let first = stack.first(where: { !$0.isOwn }) ?? stack.first, !first.isUnnamed else { return nil }
+        return first
     }
 
     // MARK: - Completion and order

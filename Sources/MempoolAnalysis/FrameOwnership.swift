@@ -46,9 +46,11 @@ enum FrameOwnership {
         ["_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"].contains(rawName)
     }
 
-    /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the compiler split it into.
-    static func readable(_ name: String, rawName: String) -> String {
-        if rawName.hasPrefix("async_Main") { return "main" }
+    /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the build calls them.
+    static func readable(_ name: String, rawName: String, file: String?) -> String {
+        let isTopLevel =
+            rawName.hasPrefix("async_Main") || (rawName.hasSuffix("_main") && file?.hasSuffix("/main.swift") == true)
+        if isTopLevel { return "main" }
         return name.isEmpty ? "inlined code" : name
     }
 

@@ -41,8 +41,9 @@ extension BucketReport {
         self.init(capacity: Int(clamping: row.capacity))
         gets = Int(clamping: row.gets)
         puts = Int(clamping: row.puts)
-        inUse = Int(row.inUse)
-        highWater = Int(row.highWater)
+        // Counted up and down by wrapping additions.
+        inUse = Int(truncatingIfNeeded: row.inUse)
+        highWater = Int(clamping: row.highWater)
         allocations = Int(clamping: row.allocations)
         wrongCapacity = Int(clamping: row.wrongCapacityPuts)
         doublePut = Int(clamping: row.doublePuts)

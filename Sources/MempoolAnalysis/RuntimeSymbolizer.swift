@@ -154,7 +154,8 @@ package struct RuntimeSymbolizer: Symbolizer {
             && (module.map(FrameOwnership.systemModules.contains) ?? false || FrameOwnership.isSystemImage(path)
                 || FrameOwnership.isStartup(symbol.rawName))
         return Frame(
-            function: FrameOwnership.readable(symbol.name, rawName: symbol.rawName), file: place?.file,
+            function: FrameOwnership.readable(symbol.name, rawName: symbol.rawName, file: place?.file),
+            file: place?.file,
             line: place?.line,
             column: place.flatMap { $0.column > 0 ? $0.column : nil },
             inlined: isInlined, async: word & StackWord.asyncBit != 0, module: ModuleTable.fileName(path),

@@ -36,7 +36,11 @@ extension TextReporter {
                 canvas.line("   " + canvas.paint(function, .strong))
             }
         } else {
-            canvas.paragraph("No stack was captured.", indent: "   ")
+            let isWithoutStack = stacks(finding).isEmpty
+            canvas.paragraph(
+                isWithoutStack ? "No stack was captured." : "The place has no name; why is told under Recorder.",
+                indent: "   "
+            )
         }
         canvas.paragraph(canvas.clean(finding.happened), indent: "   ")
         for fact in facts(finding) { canvas.paragraph(fact, indent: "   ") }

@@ -216,7 +216,7 @@ struct InlinedFunctionTests {
         #expect(DwarfImage(path: program)?.locations(of: addresses).isEmpty == false)
         var generator = SeededGenerator(seed: 4)
         // Debug information is in the second half; the section table at the end.
-        for _ in 0..<(runsLongTests ? 20_000 : 150) {
+        for _ in 0..<(runsLongTests ? 3000 : 150) {
             var bytes = original
             for _ in 0..<Int.random(in: 1...40, using: &generator) {
                 let position = Int.random(in: bytes.count / 4..<bytes.count, using: &generator)

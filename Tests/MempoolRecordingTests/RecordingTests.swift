@@ -212,7 +212,7 @@ struct RecordingTests {
 
     @Test func `No mutation of a recording brings the reader down`() throws {
         let original = RecordingBuilder.sample().bytes()
-        let rounds = runsLongTests ? 200_000 : 400
+        let rounds = runsLongTests ? 50_000 : 400
         var generator = SeededGenerator(seed: 20_240)
         var opened = 0
         for _ in 0..<rounds {

@@ -17,7 +17,7 @@ protocol IndexEntry: Equatable, Sendable {
 struct IndexFile<Entry: IndexEntry> {
     private let file: StoredFile
     private let pool: BufferPool
-    /// Entries that count. The file is never shorter; during an append that fails it is longer for a moment.
+    /// Entries that count. The file is never shorter; it is longer where a failed append could not be taken back.
     private(set) var count: Int
 
     var path: String { file.path }
@@ -69,9 +69,11 @@ struct IndexFile<Entry: IndexEntry> {
     }
 
     /// Cuts off all entries after the first `count`, and whatever is no whole entry.
+    ///
+    /// When it throws, those entries do not count any more either; the next append overwrites them.
     mutating func truncate(to count: Int) throws(SegmentError) {
-        try file.truncate(to: count * Entry.encodedBytes)
         self.count = count
+        try file.truncate(to: count * Entry.encodedBytes)
     }
 
     /// Bytes after the last whole entry.

@@ -54,7 +54,7 @@ struct LogScanner {
             next += count
         }
         guard checksum.value != header.checksum else { return nil }
-        return .checksumMismatch(stored: header.checksum, computed: checksum.value)
+        return header.checksumMismatch(computed: checksum.value)
     }
 
     /// Finds the first complete record at or after a position, trying every position.

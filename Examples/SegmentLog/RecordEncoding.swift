@@ -44,7 +44,8 @@ package enum RecordDefect: Error, Equatable, Sendable {
     /// The lengths of key and value do not add up to the length.
     case contradictingLengths(length: UInt32, keyBytes: UInt32, valueBytes: UInt32)
     case unexpectedOffset(found: UInt64, expected: UInt64)
-    case checksumMismatch(stored: UInt32, computed: UInt32)
+    /// The header is sound; `encodedBytes` is what the record takes.
+    case checksumMismatch(encodedBytes: Int, stored: UInt32, computed: UInt32)
 
     /// The error that says so.
     func error(path: String, position: Int) -> SegmentError {
@@ -80,7 +81,7 @@ package enum RecordDefect: Error, Equatable, Sendable {
                 position: position,
                 "the record has offset \(found) where \(expected) belongs"
             )
-        case .checksumMismatch(let stored, let computed):
+        case .checksumMismatch(_, let stored, let computed):
             SegmentError(
                 .checksumMismatch,
                 path: path,
@@ -116,6 +117,10 @@ package struct RecordHeader: Equatable, Sendable {
 
     /// Bytes of the whole record, its length field included.
     package var encodedBytes: Int { RecordLayout.lengthBytes + Int(length) }
+
+    func checksumMismatch(computed: UInt32) -> RecordDefect {
+        .checksumMismatch(encodedBytes: encodedBytes, stored: checksum, computed: computed)
+    }
 
     /// Judges the header; only one without a defect may decide how much is allocated or skipped.
     ///
@@ -195,7 +200,7 @@ package func decodeRecord(
     var checksum = CRC32C()
     checksum.update(UnsafeRawBufferPointer(rebasing: bytes[RecordLayout.checksummedFrom..<header.encodedBytes]))
     guard checksum.value == header.checksum else {
-        return .failure(.checksumMismatch(stored: header.checksum, computed: checksum.value))
+        return .failure(header.checksumMismatch(computed: checksum.value))
     }
     return .success(RecordView(header: header, encoded: bytes))
 }

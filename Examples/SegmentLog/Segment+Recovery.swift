@@ -101,14 +101,13 @@ extension Segment {
         defect: RecordDefect,
         reason: SegmentError
     ) throws(SegmentError) {
-        // A header without contradictions vouches for its own length: if the file ends inside that record, the rest
-        // belongs to it, even where a value happens to hold a whole record (a log of a log, say).
+        // A header without contradictions vouches for its own length: those bytes belong to the damaged record, even
+        // where its value happens to hold a whole record (a log of a log, say).
         let searchStart: Int
         switch defect {
         case .truncated: return
-        case .checksumMismatch:
-            let header = try scanner.header(at: tail.position, expectedOffset: tail.nextOffset)
-            searchStart = tail.position + ((try? header.get().encodedBytes) ?? 1)
+        case .checksumMismatch(let encodedBytes, _, _):
+            searchStart = tail.position + encodedBytes
         case .impossibleLength, .contradictingLengths:
             searchStart = tail.position + 1
         case .unexpectedOffset:

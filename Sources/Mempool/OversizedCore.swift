@@ -17,7 +17,6 @@ final class OversizedCore: Sendable {
     let state = Guarded(State())
     let gets = Atomic<UInt64>(0)
     let puts = Atomic<UInt64>(0)
-    let wrongCapacityPuts = Atomic<UInt64>(0)
 
     /// Maps memory for a request and gives it a slot. The capacity is the request rounded up to whole pages.
     func allocate(_ request: Int) throws -> (slot: Int, base: UnsafeMutableRawPointer, capacity: Int) {
@@ -45,12 +44,8 @@ final class OversizedCore: Sendable {
     func capacity(of slot: Int) -> Int? { state.withLock { $0.outstanding[slot] } }
 
     /// Unmaps the buffer of a slot whose put, of the whole or of a slice, ended its life.
-    func free(slot: Int, isWhole: Bool) {
-        if isWhole {
-            puts.add(1, ordering: .relaxed)
-        } else {
-            wrongCapacityPuts.add(1, ordering: .relaxed)
-        }
+    func free(slot: Int) {
+        puts.add(1, ordering: .relaxed)
         guard let capacity = state.withLock({ $0.outstanding.removeValue(forKey: slot) }) else { return }
         if let base = SlotTable.slots[slot].base { munmap(base, capacity) }
         SlotTable.slots[slot].base = nil

@@ -141,7 +141,7 @@ final class PoolCore: Sendable {
         }
         let isWhole = buffer.capacity == capacity
         if isOversized {
-            oversized.free(slot: buffer.slotNumber, isWhole: isWhole)
+            oversized.free(slot: buffer.slotNumber)
         } else if isWhole {
             keep(buffer.slotNumber, bucket: bucket)
         } else {
@@ -234,7 +234,6 @@ final class PoolCore: Sendable {
         }
         stats.oversized = oversized.gets.load(ordering: .relaxed)
         stats.allocations += stats.oversized
-        stats.discards.wrongCapacity += oversized.wrongCapacityPuts.load(ordering: .relaxed)
         stats.discards.doublePut = doublePuts.load(ordering: .relaxed)
         stats.discards.foreign = foreignPuts.load(ordering: .relaxed)
         stats.discards.wrongPool = wrongPoolPuts.load(ordering: .relaxed)

@@ -2,7 +2,7 @@
 
 /// Why puts did not go back to a bucket, by reason.
 public struct DiscardCounts: Sendable, Equatable, Codable {
-    /// Puts of a slice or of a buffer otherwise changed in capacity.
+    /// Puts of a slice of a bucket's buffer.
     public var wrongCapacity: UInt64 = 0
     /// Puts of a buffer that had already been put.
     public var doublePut: UInt64 = 0
@@ -10,7 +10,8 @@ public struct DiscardCounts: Sendable, Equatable, Codable {
     public var foreign: UInt64 = 0
     /// Puts of a buffer that another pool issued.
     public var wrongPool: UInt64 = 0
-    /// Puts of oversized buffers: the normal end of their life.
+    /// Puts of oversized buffers: the normal end of their life. A slice that was put instead counts here too, as such a
+    /// buffer never counted among the gets; the recorder reports it as what it is.
     public var oversized: UInt64 = 0
 
     /// All counts zero.

@@ -168,29 +168,51 @@ extension Recorder {
 
     /// The demangled name without parameters: `closure in Client.work`, `Client.Server.handle`.
     private static func readable(_ mangled: String) -> String {
-        // The parts of an async `main` are named outside the mangling scheme.
-        if mangled.hasPrefix("async_Main") { return "main" }
+        // The parts of an async `main`, and a main that the package manager renamed, are named outside the mangling scheme.
+        if mangled.hasPrefix("async_Main") || (mangled.hasSuffix("_main") && !mangled.hasPrefix("$s")) { return "main" }
         var name = Substring(demangled(mangled))
         // Partial functions and specialisations stand for the function they were made from.
         for marker in [" partial function for ", " specialization of ", "> of "] {
             name = name.text(after: marker) ?? name
         }
         let isClosure = name.hasPrefix("closure #")
-        if isClosure { name = name.text(after: " in ") ?? name }
-        return (isClosure ? "closure in " : "") + name.prefix { $0 != "(" && $0 != " " }
+        if isClosure { name = name.text(after: " in ", isFirst: true) ?? name }
+        if name.hasPrefix("static ") { name = name.dropFirst("static ".count) }
+        return (isClosure ? "closure in " : "") + withoutParameters(name)
+    }
+
+    /// A demangled name up to its parameters. `Client.(work in _4F2A)(Int)`, a private function, becomes `Client.work`.
+    private static func withoutParameters(_ name: Substring) -> String {
+        var result = ""
+        var rest = name
+        while let character = rest.first, character != " " {
+            if character == "(" {
+                guard result.last == ".", let end = rest.firstIndex(of: ")") else { break }
+                result += rest.dropFirst().prefix { $0 != " " }
+                rest = rest[rest.index(after: end)...]
+            } else {
+                result.append(character)
+                rest.removeFirst()
+            }
+        }
+        return result
     }
 }
 
 extension StringProtocol {
-    /// What follows the last occurrence of a marker, or nil. Written out, as the library's search would link its
-    /// regular expressions into every program with a pool.
-    fileprivate func text(after marker: String) -> Substring? {
-        var position = endIndex
-        while true {
-            if self[position...].hasPrefix(marker) { return Substring(self[position...].dropFirst(marker.count)) }
-            guard position > startIndex else { return nil }
-            position = index(before: position)
+    /// What follows the last occurrence of a marker, or the first, or nil. Written out, as the library's search would
+    /// link its regular expressions into every program with a pool.
+    fileprivate func text(after marker: String, isFirst: Bool = false) -> Substring? {
+        var found: Substring?
+        var position = startIndex
+        while position < endIndex {
+            if self[position...].hasPrefix(marker) {
+                found = Substring(self[position...].dropFirst(marker.count))
+                if isFirst { break }
+            }
+            position = index(after: position)
         }
+        return found
     }
 }
 #endif

@@ -157,7 +157,8 @@ final class Recorder: Sendable {
         let stack = captureStack()
         let owner = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
         if let row = counters(event.pool, event.bucketRow) {
-            if event.isWrongCapacity {
+            // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
+            if event.isWrongCapacity, row.pointee.capacity > 0 {
                 atomicAdd(&row.pointee.wrongCapacityPuts, 1)
             } else {
                 atomicAdd(&row.pointee.puts, 1)

@@ -1,7 +1,7 @@
 // Threads for workloads: plain ones, as many as asked for, each with its own magazines in the pool.
 
 internal import Glibc
-internal import Synchronization
+internal import Mempool
 
 enum WorkerThreads {
     /// Calls `body` with 0, 1, … `count - 1`, each on a thread of its own, and waits for all of them.
@@ -61,7 +61,7 @@ enum WorkerThreads {
 
 /// Results by number of the thread.
 private final class Outcomes<R: Sendable>: Sendable {
-    let byNumber = Mutex<[Int: Result<R, WorkloadError>]>([:])
+    let byNumber = Guarded<[Int: Result<R, WorkloadError>]>([:])
 }
 
 /// Carries a closure through the one pointer that a new thread receives.

@@ -22,9 +22,27 @@ final class Scratch: Sendable {
     func file(_ name: String) -> String { path + "/" + name }
 
     /// Writes a file and returns its path.
-    func write(_ contents: String, to name: String, mode: Int = 0o644) throws -> String {
+    func write(_ contents: String, to name: String) throws -> String {
         try contents.write(toFile: file(name), atomically: false, encoding: .utf8)
-        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: file(name))
+        return file(name)
+    }
+
+    /// Writes an executable file and returns its path.
+    ///
+    /// Another process does the writing: a child that some other test starts at that moment inherits a descriptor of
+    /// ours that is open for writing, and as long as it has one the system refuses to execute the file.
+    func writeExecutable(_ contents: Data, to name: String, mode: String = "755") throws -> String {
+        try contents.write(to: URL(filePath: file(name + ".data")))
+        let script = "cp \"$0.data\" \"$0\" && chmod \(mode) \"$0\""
+        let strings: [String] = ["/bin/sh", "-c", script, file(name)]
+        let words = strings.map { strdup($0) } + [nil]
+        defer { for word in words { free(word) } }
+        var processID: pid_t = 0
+        var status: Int32 = 0
+        let failure = posix_spawn(&processID, "/bin/sh", nil, nil, words, [nil])
+        try #require(failure == 0)
+        while waitpid(processID, &status, 0) != processID { try #require(errno == EINTR) }
+        try #require(status == 0)
         return file(name)
     }
 

@@ -84,7 +84,7 @@ import Testing
                 )
         )
         #expect(try doctor("exec", "--", scratch.path, in: scratch).status == 126)
-        let broken = try scratch.write("neither ELF nor script", to: "broken", mode: 0o755)
+        let broken = try scratch.writeExecutable(Data("neither ELF nor script".utf8), to: "broken")
         #expect(
             try doctor("exec", "--", broken, in: scratch).errors
                 == "mempool-doctor: \(broken): cannot be executed: Exec format error\n"
@@ -92,7 +92,7 @@ import Testing
     }
 
     @Test func `A script without its interpreter says so`() throws {
-        let path = try scratch.write("#!/missing/interpreter\n", to: "script", mode: 0o755)
+        let path = try scratch.writeExecutable(Data("#!/missing/interpreter\n".utf8), to: "script")
         #expect(
             try doctor("exec", "--", path, in: scratch)
                 == DoctorResult(
@@ -131,7 +131,7 @@ import Testing
     }
 
     @Test func `A script that records nothing is told apart`() throws {
-        let path = try scratch.write("#!/bin/sh\n", to: "script", mode: 0o755)
+        let path = try scratch.writeExecutable(Data("#!/bin/sh\n".utf8), to: "script")
         #expect(
             try doctor("exec", "--", path, in: scratch).errors
                 == "mempool-doctor: no recording appeared: \(path) is a script, and nothing that it started recorded; "
@@ -162,12 +162,9 @@ import Testing
 
     /// A program that runs and carries the mark of the pool, but not the pool.
     private func markedProgram() throws -> String {
-        let path = scratch.file("marked")
         var bytes = try Data(contentsOf: URL(filePath: "/bin/sh"))
         bytes.append(Data("cmempool_".utf8))
-        try bytes.write(to: URL(filePath: path))
-        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
-        return path
+        return try scratch.writeExecutable(bytes, to: "marked")
     }
 
     @Test(arguments: [

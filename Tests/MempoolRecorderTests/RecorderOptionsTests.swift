@@ -1,1 +1,75 @@
+// What MEMPOOL_DEBUG may say, and what is said about what it may not.
+
+import MempoolRecorder
+import MempoolRecording
 import Testing
+
+@Suite("MEMPOOL_DEBUG")
+struct RecorderOptionsTests {
+    private func parse(_ text: String, _ level: RecorderLevel = .off) -> RecorderOptions {
+        RecorderOptions(parsing: text, defaultLevel: level)
+    }
+
+    @Test("an empty variable gives the defaults of the configuration")
+    func empty() {
+        #expect(parse("", .full).level == .full)
+        let options = parse("")
+        #expect(options.level == .off && options.recording == nil && options.exitCode == nil)
+        #expect(options.frameLimit == 64 && options.ledgerLimit == 4_194_304 && !options.isQuiet)
+        #expect(options.complaints.isEmpty)
+    }
+
+    @Test("every key is read")
+    func everyKey() {
+        let options = parse("level=full,recording=/a/b-%p.mempool,exitcode=23,frames=10,max-ledger=500,quiet")
+        #expect(options.level == .full && options.recording == "/a/b-%p.mempool" && options.exitCode == 23)
+        #expect(options.frameLimit == 10 && options.ledgerLimit == 500 && options.isQuiet)
+        #expect(options.complaints.isEmpty)
+        #expect(RecorderOptions.keys.count == 6, "a new key belongs into this test")
+    }
+
+    @Test("a level alone is short for level=", arguments: ["off", "full"])
+    func short(level: String) {
+        #expect(parse(level).level.name == level)
+        #expect(parse("level=\(level)").level.name == level)
+    }
+
+    @Test("the last one of a repeated key counts")
+    func repeated() { #expect(parse("frames=3,frames=4").frameLimit == 4) }
+
+    @Test("an equals sign in a path is part of it")
+    func pathWithEquals() { #expect(parse("recording=/a=b").recording == "/a=b") }
+
+    @Test("an unknown key is named together with the valid ones, and the others still count")
+    func unknownKey() {
+        let options = parse("levle=full,frames=5")
+        #expect(options.frameLimit == 5)
+        #expect(
+            options.complaints == [
+                "MEMPOOL_DEBUG: unknown key 'levle'; valid are level, recording, exitcode, frames, max-ledger, quiet,"
+                    + " and the levels off, full alone"
+            ]
+        )
+    }
+
+    @Test(
+        "a bad value is named with what would be valid, and the key keeps its default",
+        arguments: [
+            ("level=loud", "level=loud", "one of off, full"), ("recording=", "recording=", "a file path"),
+            ("exitcode=0", "exitcode=0", "a number from 1 to 255"),
+            ("exitcode=256", "exitcode=256", "a number from 1 to 255"),
+            ("exitcode", "exitcode=", "a number from 1 to 255"), ("frames=0", "frames=0", "a number from 1 to 128"),
+            ("frames=129", "frames=129", "a number from 1 to 128"),
+            ("max-ledger=-1", "max-ledger=-1", "a number from 1 to 4194304"),
+            ("max-ledger=4194305", "max-ledger=4194305", "a number from 1 to 4194304"),
+            ("quiet=maybe", "quiet=maybe", "nothing, 0 or 1"),
+        ]
+    )
+    func badValue(text: String, named: String, valid: String) {
+        let options = parse(text)
+        #expect(options.complaints == ["MEMPOOL_DEBUG: \(named) is not valid, the default is used; give \(valid)"])
+        var defaults = parse("")
+        defaults.complaints = options.complaints
+        #expect(options == defaults)
+    }
+}

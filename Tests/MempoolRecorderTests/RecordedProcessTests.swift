@@ -1,0 +1,363 @@
+// The recorder in real processes: each test runs a part of itself as an exit test and reads the recording it left.
+
+import Foundation
+import Mempool
+import MempoolRecorder
+import MempoolRecording
+import Synchronization
+import Testing
+
+/// A fresh directory that is removed with the value.
+final class ScratchDirectory: Sendable {
+    let path: String
+    init() {
+        path = FileManager.default.temporaryDirectory.path + "/mempool-test-\(UUID().uuidString)"
+        try? FileManager.default.createDirectory(
+            atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700]
+        )
+    }
+    deinit { try? FileManager.default.removeItem(atPath: path) }
+    var recording: String { path + "/a.mempool" }
+}
+
+/// Makes the settings of the coming recorder; to be called first in an exit test, before any pool is used.
+private func debug(_ settings: String) { setenv("MEMPOOL_DEBUG", settings, 1) }
+
+@inline(never) private func leak(_ size: Int) { getBuffer(size)[0] = 1 }
+
+@Suite("Recorded processes")
+struct RecordedProcessTests {
+    private func read(_ path: String) throws -> Recording { try Recording(path: path) }
+
+    private func outstanding(_ recording: Recording) -> [LedgerRecord] {
+        var records: [LedgerRecord] = []
+        _ = recording.forEachLedgerRecord { _, record in
+            if record.state == .outstanding { records.append(record) }
+        }
+        return records
+    }
+
+    @Test("a clean exit completes the recording, with what was outstanding")
+    func cleanExit() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            leak(4096)
+            putBuffer(getBuffer(100))
+            exit(0)
+        }
+        let recording = try read(path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag != 0)
+        #expect(recording.header.exitStatus == 0)
+        let records = outstanding(recording)
+        #expect(records.map(\.request) == [4096])
+        #expect((recording.stack(records[0].getStack)?.count ?? 0) > 3)
+        #expect(recording.header.dropped.total == 0)
+    }
+
+    @Test("kill -9 leaves everything that was outstanding in the recording")
+    func killed() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .signal(SIGKILL)) { [path = path as String] in
+            debug("full,recording=\(path)")
+            for size in 1...1000 { leak(size) }
+            kill(getpid(), SIGKILL)
+        }
+        let recording = try read(path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag == 0)
+        #expect(outstanding(recording).map { Int($0.request) }.sorted() == Array(1...1000))
+    }
+
+    @Test("a trap leaves everything that was outstanding in the recording")
+    func crashed() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .failure) { [path = path as String] in
+            debug("full,recording=\(path)")
+            leak(777)
+            fatalError("on purpose")
+        }
+        #expect(outstanding(try read(path)).map(\.request) == [777])
+    }
+
+    @Test("the block at exit names kind, count and function, and the command for the rest")
+    func block() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,recording=\(path)")
+            leak(5000)
+            leak(5000)
+            let buffer = getBuffer(100)
+            putBuffer(buffer)
+            putBuffer(buffer)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 3 findings from 3 places when "))
+        #expect(text.contains("mempool:   double put, once, in "))
+        #expect(text.contains("mempool:   leak: 1 buffer, 16 KiB, got in MempoolRecorderTests.leak"))
+        #expect(text.contains("mempool: files, lines and stacks: mempool-doctor report \(path)\n"))
+    }
+
+    @Test("exitcode replaces a status of 0, and no other")
+    func exitCode() async {
+        await #expect(processExitsWith: .exitCode(23)) {
+            debug("full,quiet,exitcode=23")
+            leak(1)
+            exit(0)
+        }
+        await #expect(processExitsWith: .exitCode(3)) {
+            debug("full,quiet,exitcode=23")
+            leak(1)
+            exit(3)
+        }
+        await #expect(processExitsWith: .exitCode(0)) {
+            debug("full,quiet,exitcode=23")
+            putBuffer(getBuffer(1))
+            exit(0)
+        }
+    }
+
+    @Test("without findings and without recording= no file stays and nothing is printed")
+    func nothingLeft() async throws {
+        let scratch = ScratchDirectory()
+        let directory = scratch.path
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [directory = directory as String] in
+            setenv("XDG_RUNTIME_DIR", directory, 1)
+            debug("full")
+            putBuffer(getBuffer(1))
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        // The testing library adds bytes of its own.
+        #expect(!text.contains("mempool"))
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory + "/mempool") == [])
+    }
+
+    @Test("with findings and without recording= the file stays in the user's own directory, mode 0600")
+    func ownDirectory() async throws {
+        let scratch = ScratchDirectory()
+        let directory = scratch.path
+        await #expect(processExitsWith: .exitCode(0)) { [directory = directory as String] in
+            setenv("XDG_RUNTIME_DIR", directory, 1)
+            debug("full,quiet")
+            leak(1)
+            exit(0)
+        }
+        let files = try FileManager.default.contentsOfDirectory(atPath: directory + "/mempool")
+        let file = try #require(files.first)
+        #expect(files.count == 1 && file.hasSuffix(".mempool"))
+        var status = stat()
+        #expect(lstat(directory + "/mempool/" + file, &status) == 0 && status.st_mode & 0o777 == 0o600)
+        #expect(lstat(directory + "/mempool", &status) == 0 && status.st_mode & 0o777 == 0o700)
+    }
+
+    @Test("old recordings are pruned: at most 32, none older than a week")
+    func pruned() async throws {
+        let scratch = ScratchDirectory()
+        let directory = scratch.path
+        let own = directory + "/mempool"
+        try FileManager.default.createDirectory(
+            atPath: own, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700]
+        )
+        for number in 0..<50 {
+            // Process identifiers that cannot be: above the kernel's largest.
+            let path = "\(own)/x-\(90_000_000 + number).mempool"
+            #expect(FileManager.default.createFile(atPath: path, contents: Data([1])))
+            let age = number == 0 ? 0 : number == 1 ? 8 * 24 * 3600.0 : Double(number)
+            try FileManager.default.setAttributes(
+                [.modificationDate: Date(timeIntervalSinceNow: -age)], ofItemAtPath: path)
+        }
+        #expect(FileManager.default.createFile(atPath: own + "/notes.txt", contents: Data()))
+        await #expect(processExitsWith: .exitCode(0)) { [directory = directory as String] in
+            setenv("XDG_RUNTIME_DIR", directory, 1)
+            debug("full,quiet")
+            putBuffer(getBuffer(1))
+            exit(0)
+        }
+        let left = try FileManager.default.contentsOfDirectory(atPath: own)
+        #expect(left.count == 33 && left.contains("notes.txt"))
+        #expect(left.contains("x-90000000.mempool") && !left.contains("x-90000001.mempool"))
+    }
+
+    @Test("an existing file is kept; the recording goes beside it and the line says so")
+    func existingFile() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        try Data("precious".utf8).write(to: URL(fileURLWithPath: path))
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            leak(1)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.hasPrefix("mempool: \(path) exists and is kept; recording to \(path)."))
+        #expect(try String(contentsOfFile: path, encoding: .utf8) == "precious")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.path).count == 2)
+    }
+
+    @Test("a place that cannot be written gives one line, and findings are still printed")
+    func unwritable() async throws {
+        let result = await #expect(processExitsWith: .exitCode(9), observing: [\.standardErrorContent]) {
+            debug("full,exitcode=9,recording=/proc/nowhere/a.mempool")
+            leak(1)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(
+            text.contains("mempool: cannot create /proc/nowhere/a.mempool: No such file or directory; findings are"))
+        #expect(text.contains("mempool:   leak: 1 buffer, 512 B"))
+        #expect(!text.contains("mempool-doctor report"))
+    }
+
+    @Test("an unknown key gives one line and the recorder runs")
+    func unknownKey() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,quiet,lvel=3,recording=\(path)")
+            leak(1)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.hasPrefix("mempool: MEMPOOL_DEBUG: unknown key 'lvel'; valid are level,"))
+        #expect(text.split(separator: "\n").count { $0.contains("mempool:") } == 1)
+        #expect(outstanding(try read(path)).count == 1)
+    }
+
+    @Test("level off records nothing")
+    func off() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("off,exitcode=5,recording=\(path)")
+            leak(1)
+            exit(0)
+        }
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
+    @Test("a recording that was asked for appears even if no pool was used")
+    func unused() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(4)) { [path = path as String] in
+            debug("full,recording=\(path)")
+            exit(4)
+        }
+        let recording = try read(path)
+        #expect(recording.header.exitStatus == 4 && recording.pools.isEmpty)
+    }
+
+    @Test("a forked child leaves its parent's recording alone")
+    func fork() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            leak(100)
+            let child = rawFork()
+            if child == 0 {
+                leak(200)
+                leak(300)
+                exit(0)
+            }
+            var status: CInt = 0
+            waitpid(child, &status, 0)
+            exit(status == 0 ? 0 : 1)
+        }
+        #expect(outstanding(try read(path)).map(\.request) == [100])
+    }
+
+    @Test("bad puts become findings with all their stacks")
+    func findings() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            let first = getBuffer(100)
+            putBuffer(first)
+            let second = getBuffer(200)
+            putBuffer(first)
+            putBuffer(second)
+            putBuffer(getBuffer(1000).dropFirst(16))
+            putBuffer(Buffer(wrapping: .allocate(byteCount: 33, alignment: 8)))
+            let other = BufferPool()
+            let elsewhere = other.get(10)
+            putBuffer(elsewhere)
+            other.put(elsewhere)
+            exit(0)
+        }
+        let recording = try read(path)
+        #expect(recording.findings.map(\.kind) == [1, 2, 3, 4])
+        let doublePut = recording.findings[0]
+        #expect(doublePut.reissues == 1 && doublePut.request == 100 && doublePut.givenCapacity == 512)
+        for stack in [doublePut.getStack, doublePut.firstPutStack, doublePut.putStack, doublePut.reissueStack] {
+            #expect((recording.stack(stack)?.count ?? 0) > 3)
+        }
+        #expect(
+            Set([doublePut.getStack, doublePut.firstPutStack, doublePut.putStack, doublePut.reissueStack]).count == 4)
+        let wrongCapacity = recording.findings[1]
+        #expect(wrongCapacity.givenCapacity == 1008 && wrongCapacity.expectedCapacity == 1024)
+        #expect(wrongCapacity.getStack > 0 && wrongCapacity.putStack > 0)
+        #expect(recording.findings[2].givenCapacity == 33 && recording.findings[2].putStack > 0)
+        let wrongPool = recording.findings[3]
+        #expect(wrongPool.pool == 0 && wrongPool.issuingPool == 1 && wrongPool.getStack > 0)
+        #expect(outstanding(recording).isEmpty)
+        let counters = try #require(recording.pools.first).rows
+        #expect(counters.map(\.gets).reduce(0, +) == 3 && counters[0].highWater == 1)
+    }
+
+    @Test("a double put is explained after the buffer went through many hands")
+    func historyOfManyOwners() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            let first = getBuffer(100)
+            putBuffer(first)
+            for _ in 0..<1000 { putBuffer(getBuffer(100)) }
+            putBuffer(first)
+            exit(0)
+        }
+        let finding = try #require(read(path).findings.first)
+        #expect(finding.reissues == 1000 && finding.getStack > 0 && finding.firstPutStack > 0)
+        #expect(finding.flags & FindingRecord.historyLostFlag == 0)
+    }
+
+    @Test("a full ledger counts what it drops and the program goes on")
+    func fullLedger() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,max-ledger=100,recording=\(path)")
+            for _ in 0..<300 { leak(10) }
+            exit(0)
+        }
+        let recording = try read(path)
+        #expect(outstanding(recording).count == 99, "slot 0 is never used")
+        #expect(recording.header.dropped.ledger == 201)
+    }
+
+    @Test("equal stacks are stored once")
+    func stacksOnce() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            for _ in 0..<500 { leak(10) }
+            exit(0)
+        }
+        #expect(Set(outstanding(try read(path)).map(\.getStack)).count == 1)
+    }
+}
+
+/// fork(2), which Swift does not import because most programs must not use it; the children here only use the pool and exit.
+@_silgen_name("fork") private func rawFork() -> pid_t

@@ -113,7 +113,8 @@ final class RecordingFile: Sendable {
     /// The process's limit on file sizes, in whole pages; nil if there is none.
     private static func fileSizeLimit() -> Int? {
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0, limit.rlim_cur < rlim_t(Int.max) else {
+        guard getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0, limit.rlim_cur < rlim_t(Int.max)
+        else {
             return nil
         }
         return Int(limit.rlim_cur) / RecordingLayout.pageBytes * RecordingLayout.pageBytes

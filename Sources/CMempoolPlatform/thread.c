@@ -30,13 +30,3 @@ uint32_t cmempool_thread_id(void) {
     if (thread->thread_id == 0) thread->thread_id = (uint32_t)syscall(SYS_gettid);
     return thread->thread_id;
 }
-
-#if __has_feature(thread_sanitizer)
-extern void __tsan_acquire(void *address);
-extern void __tsan_release(void *address);
-void cmempool_did_lock(void *lock) { __tsan_acquire(lock); }
-void cmempool_will_unlock(void *lock) { __tsan_release(lock); }
-#else
-void cmempool_did_lock(void *lock) { (void)lock; }
-void cmempool_will_unlock(void *lock) { (void)lock; }
-#endif

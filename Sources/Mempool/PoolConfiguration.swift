@@ -2,7 +2,7 @@
 
 /// The choices a pool is made with.
 public struct PoolConfiguration: Sendable, Equatable {
-    /// What reports call the pool.
+    /// What reports call the pool; empty: `#` and the pool's number.
     public var name: String
     /// The most bytes of idle buffers the pool keeps beside what threads hold; beyond it, buffers that come back are
     /// *trimmed*: their memory goes back to the system. At least 0.
@@ -11,10 +11,10 @@ public struct PoolConfiguration: Sendable, Equatable {
     /// Makes a configuration.
     ///
     /// - Parameters:
-    ///   - name: What reports call the pool.
+    ///   - name: What reports call the pool; empty: `#` and the pool's number.
     ///   - shelfLimitBytes: The most bytes of idle buffers beside what threads hold. The default of 1 GiB holds the largest
     ///     burst that the standard buckets are meant for: 64 buffers of 16 MiB.
-    public init(name: String = "pool", shelfLimitBytes: Int = 1 << 30) {
+    public init(name: String = "", shelfLimitBytes: Int = 1 << 30) {
         self.name = name
         self.shelfLimitBytes = shelfLimitBytes
     }

@@ -21,7 +21,7 @@ final class PoolCore: Sendable {
 
     init(index: Int, configuration: PoolConfiguration) {
         self.index = index
-        name = configuration.name
+        name = configuration.name.isEmpty ? "#\(index)" : configuration.name
         shelfLimitBytes = configuration.shelfLimitBytes
         buckets = BucketLayout.capacities.map(BucketCore.init(capacity:))
     }

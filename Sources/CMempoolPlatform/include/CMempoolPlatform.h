@@ -115,10 +115,6 @@ CMEMPOOL_INLINE bool cmempool_exchange64(uint64_t *_Nonnull p, uint64_t expected
 }
 CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 
-/// Tell the thread sanitizer that a lock was taken or is about to be released; nothing in other builds.
-void cmempool_did_lock(void *_Nonnull lock);
-void cmempool_will_unlock(void *_Nonnull lock);
-
 // MARK: - The recorder's seams
 
 /// Starts the recorder if it is linked in. The pool calls it once, before its first slow path does anything.

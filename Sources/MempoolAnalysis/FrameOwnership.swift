@@ -2,8 +2,8 @@
 
 /// Whose code a symbol is.
 enum FrameOwnership {
-    /// Swift modules of the pool and its recorder. Their frames are cut from the top of every stack.
-    static let ownModules: Set<String> = ["Mempool", "MempoolRecorder", "MempoolRecording"]
+    /// Swift modules of the pool, its bridges and its recorder. Their frames are cut from the top of every stack.
+    static let ownModules: Set<String> = ["Mempool", "MempoolFoundation", "MempoolRecorder", "MempoolRecording"]
     /// C symbols of the pool and its recorder.
     static let ownPrefix = "cmempool_"
     /// Swift modules of the toolchain; their code may be specialized into the user's binary.

@@ -13,6 +13,7 @@ struct FrameOwnershipTests {
         ("closure #1 (inout Mempool.Buffer) -> () in Mempool.BufferPool.use() -> ()", "Mempool"),
         ("merged Mempool.putBuffer(Mempool.Buffer) -> ()", "Mempool"),
         ("(extension in Mempool):Swift.Array.fill() -> ()", "Mempool"),
+        ("(extension in MempoolFoundation):Mempool.Lease.intoData() -> Foundation.Data", "MempoolFoundation"),
         (
             "generic specialization <Swift.Int, app.Failure> of Mempool.BufferPool.withBuffer<A, B where B: Swift.Error>() -> A",
             "Mempool"

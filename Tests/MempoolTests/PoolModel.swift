@@ -176,7 +176,8 @@ struct ModelRun {
         var buffers: [Int: Buffer] = [:]
         // Pools that end with buffers outstanding keep their number; a process has 1,024.
         defer {
-            for (handle, known) in model.handles where handle >= 0 {
+            // A wrong model does not know what is outstanding.
+            for (handle, known) in model.handles where handle >= 0 && (known.isOutstanding || mistake != nil) {
                 if let buffer = buffers[handle] { run.pools[known.pool].put(buffer) }
             }
         }

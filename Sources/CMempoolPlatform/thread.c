@@ -3,6 +3,7 @@
 #include "CMempoolPlatform.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,3 +31,31 @@ uint32_t cmempool_thread_id(void) {
     if (thread->thread_id == 0) thread->thread_id = (uint32_t)syscall(SYS_gettid);
     return thread->thread_id;
 }
+
+static void *run_body(void *body) {
+    ((void (*)(void))body)();
+    return NULL;
+}
+
+bool cmempool_start_thread(const char *name, void (*body)(void)) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    // The program's signals are for the program's threads.
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failure = pthread_create(&thread, &attributes, run_body, (void *)body);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (failure == 0) pthread_setname_np(thread, name);
+    return failure == 0;
+}
+
+void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+    pthread_atfork(before, in_parent, in_child);
+}
+
+void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }

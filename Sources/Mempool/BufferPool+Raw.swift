@@ -36,7 +36,7 @@ extension BufferPool {
 ///
 /// A table is only a hint: slabs come and go, so whatever it says is checked against the bucket itself, under the bucket's
 /// lock; an address that is not found makes the table anew. Thread-safe.
-private enum RawAddresses {
+enum RawAddresses {
     struct Entry {
         var start: UInt
         var byteCount: UInt
@@ -46,6 +46,10 @@ private enum RawAddresses {
 
     /// Ascending by start, by pool index.
     private static let tables = Guarded<[Int: [Entry]]>([:])
+
+    static func lockForFork() { tables.lockForFork() }
+
+    static func unlockAfterFork() { tables.unlockAfterFork() }
 
     /// The entry whose memory holds an address.
     static func entry(at address: UInt, of pool: PoolCore) -> Entry? {
@@ -124,7 +128,8 @@ extension PoolCore {
             shape: BufferShape.word(capacity: capacity, pool: index, bucket: bucket),
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
-        guard let base = whole.base else { return nil }
+        // Between the end of a buffer and the next one there may be a gap that is nobody's.
+        guard let base = whole.base, address - base <= capacity else { return nil }
         return whole.dropFirst(address - base)
     }
 }
@@ -160,7 +165,7 @@ extension BucketCore {
             guard let slab = state.slabs.last(upTo: firstSlot, by: \.firstSlot) else { return nil }
             let start = UInt(bitPattern: slab.base)
             guard address >= start, address - start < UInt(slab.byteCount) else { return nil }
-            let slot = slab.firstSlot + Int(address - start) / capacity
+            let slot = slab.firstSlot + Int(address - start) / slab.strideBytes
             return slot < slab.firstSlot + slab.slotCount ? slot : nil
         }
     }

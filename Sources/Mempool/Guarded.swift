@@ -42,5 +42,8 @@ package struct Guarded<State: ~Copyable>: ~Copyable, @unchecked Sendable {
     /// Takes the mutex before a `fork`; the parent and the child each release it with ``unlockAfterFork()``.
     borrowing func lockForFork() { pthread_mutex_lock(mutex) }
 
+    /// The state, between the two.
+    borrowing func withStateWhileLocked<R>(_ body: (inout State) -> R) -> R { body(&state.pointee) }
+
     borrowing func unlockAfterFork() { pthread_mutex_unlock(mutex) }
 }

@@ -61,7 +61,13 @@ let package = Package(
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
-        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
+        // A program of its own, as it replaces malloc.
+        .target(name: "CAllocationProbe", path: "Tests/AllocationProbe/C"),
+        .executableTarget(
+            name: "allocation-probe", dependencies: ["CAllocationProbe", "Mempool"],
+            path: "Tests/AllocationProbe/Program"
+        ),
+        .testTarget(name: "MempoolTests", dependencies: ["allocation-probe", "Mempool"]),
         .testTarget(name: "MempoolFoundationTests", dependencies: ["MempoolFoundation"]),
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]

@@ -45,10 +45,15 @@ let package = Package(
         // The command and what it runs.
         .target(name: "SegmentLog", dependencies: ["Mempool"], path: "Examples/SegmentLog"),
         .target(name: "MempoolWorkloads", dependencies: ["Mempool", "MempoolRecorder", "SegmentLog"]),
+        .target(name: "CMempoolBenchmarks"),
+        .target(
+            name: "MempoolBenchmarks",
+            dependencies: ["Mempool", "MempoolRecorder", "CMempoolBenchmarks", "CMempoolPlatform"]
+        ),
         .executableTarget(
             name: "mempool-doctor",
             dependencies: [
-                "MempoolAnalysis", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
+                "MempoolAnalysis", "MempoolBenchmarks", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),

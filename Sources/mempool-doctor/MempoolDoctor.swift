@@ -30,11 +30,14 @@ struct MempoolDoctor: ParsableCommand {
               mempool-doctor report server.mempool --format json
             """,
         version: "mempool-doctor \(DoctorVersion.current)",
-        subcommands: [RunCommand.self, ExecCommand.self, ReportCommand.self, WorkloadCommand.self]
+        subcommands: [
+            RunCommand.self, ExecCommand.self, ReportCommand.self, BenchCommand.self, WorkloadCommand.self,
+            BenchPeerCommand.self,
+        ]
     )
 
     static func main() {
-        if CommandLine.arguments.dropFirst().first != WorkloadCommand.name {
+        if ![WorkloadCommand.name, BenchPeerCommand.name].contains(CommandLine.arguments.dropFirst().first) {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
         }

@@ -14,25 +14,22 @@ uint64_t cbench_now(void) {
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-struct node {
-    struct node *next;
-    uint64_t payload;
-};
-
 uint64_t cbench_calibrate(intptr_t iterations) {
-    struct node nodes[8];
-    struct node *volatile head = NULL;
-    for (int i = 0; i < 8; i++) {
-        nodes[i].next = head;
-        head = &nodes[i];
-    }
+    // Six independent chains and a load and a store beside them: as many instructions per cycle as there can be, so that a
+    // neighbour on the same core shows as well as one on the same processor. No chain goes through memory: how fast
+    // a store is forwarded to a load depends on things other than the neighbours.
+    uint64_t words[64] = {1};
+    uint64_t a = 1, b = 2, c = 3, d = 4, e = 5, f = 6;
     uint64_t start = cbench_now();
     for (intptr_t i = 0; i < iterations; i++) {
-        struct node *node = head;
-        head = node->next;
-        cbench_touch(&node->payload);
-        node->next = head;
-        head = node;
+        a = a * 5 + 1;
+        b = b * 3 + 1;
+        c ^= b >> 7;
+        d += a;
+        e += words[(i + 32) & 63];
+        f = f * 9 + 1;
+        words[i & 63] = f;
+        __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f) : : "memory");
     }
     return cbench_now() - start;
 }

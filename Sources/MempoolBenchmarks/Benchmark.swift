@@ -33,7 +33,7 @@ package struct Benchmark {
     /// - Parameter progress: Called before each row with the share that is done, 0 to 1, and what comes next.
     package mutating func run(progress: (Double, String) -> Void) -> BenchmarkReport {
         // A first idea of what undisturbed means here, before any sample is judged by it.
-        for _ in 0..<200 { gauge.add(Double(cbench_calibrate(2000))) }
+        for _ in 0..<200 { gauge.add(Double(cbench_calibrate(8000))) }
         var measured: [(plan: RowPlan, samples: [[Sample]])] = []
         let steps = Double(plan.rows.count + (plan.measuresRecorderMemory ? 1 : 0))
         for (number, row) in plan.rows.enumerated() {

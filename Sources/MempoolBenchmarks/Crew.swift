@@ -36,12 +36,12 @@ final class Crew: @unchecked Sendable {
     }
 
     /// Iterations of the calibration kernel: about 20 µs, short beside a sample and long beside reading the clock.
-    private static let calibrationIterations = 2000
+    private static let calibrationIterations = 8000
 
     private let clock: CrewClock
     private let count: Int
-    private let makeWorkload: @Sendable (Int) -> any Workload
-    private let soleWorkload: (any Workload)?
+    private let makeWorkload: @Sendable (Int) -> Workload
+    private let soleWorkload: Workload?
     /// Start, end, and the last one before the clock starts if there are more threads than cores.
     private let barriers: UnsafeMutablePointer<pthread_barrier_t>
     /// Threads that were ever ready to be timed; where each has a core of its own they wait for each other by spinning,
@@ -57,7 +57,7 @@ final class Crew: @unchecked Sendable {
     ///   - count: Threads; 1 means the calling thread.
     ///   - makeWorkload: Called once on each thread with its number.
     /// - Returns: Nil if the system has no threads left.
-    init?(count: Int, clock: CrewClock, makeWorkload: @escaping @Sendable (Int) -> any Workload) {
+    init?(count: Int, clock: CrewClock, makeWorkload: @escaping @Sendable (Int) -> Workload) {
         self.count = count
         self.clock = clock
         self.makeWorkload = makeWorkload
@@ -113,7 +113,7 @@ final class Crew: @unchecked Sendable {
         workload.finish()
     }
 
-    private func measure(_ workload: any Workload, _ number: Int) {
+    private func measure(_ workload: Workload, _ number: Int) {
         // The last sample is a while ago and others ran since: get the code and the data back into the caches. Both
         // ends of a hand-over have to do the same number.
         workload.run(max(1, operations / 16))

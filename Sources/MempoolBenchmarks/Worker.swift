@@ -92,46 +92,58 @@ package enum Worker {
         }
     }
 
+    @inline(__always)
     private static func crew<Subject: BlockSubject>(_ task: WorkerTask, _ subject: Subject) -> Crew? {
         let size = task.size
         switch task.workload {
         case .fifo, .pages:
             let isPages = task.workload == .pages
             return Crew(count: task.threads, clock: .perThread) { _ in
-                FirstInFirstOutWorkload(
+                let workload = FirstInFirstOutWorkload(
                     subject,
                     size: size,
                     depth: isPages ? pagesDepth : fifoDepth,
                     touchesPages: isPages
                 )
+                return Workload { workload.run($0) } finish: { workload.finish() }
             }
         case .handoff:
             var capacity = handoffLimit.buffers
             while capacity > 4, capacity * size > handoffLimit.bytes { capacity /= 2 }
             let ring = HandoffRing<Subject.Block>(capacity: capacity)
             return Crew(count: 2, clock: .together) { number in
-                if number == 0 { return ProducerWorkload(subject, size: size, ring: ring) }
-                return ConsumerWorkload(subject, ring: ring)
+                if number == 0 {
+                    let workload = ProducerWorkload(subject, size: size, ring: ring)
+                    return Workload { workload.run($0) }
+                }
+                let workload = ConsumerWorkload(subject, ring: ring)
+                return Workload { workload.run($0) }
             }
         default: return pairCrew(task, subject)
         }
     }
 
     /// The workloads that any subject can run.
+    @inline(__always)
     private static func pairCrew<Subject: PairSubject>(_ task: WorkerTask, _ subject: Subject) -> Crew? {
         let size = task.size
         switch task.workload {
-        case .pair:
-            return Crew(count: task.threads, clock: .perThread) { _ in PairWorkload(subject, size: size) }
-        case .scaling:
-            return Crew(count: task.threads, clock: .throughput) { _ in PairWorkload(subject, size: size) }
+        case .pair, .scaling:
+            return Crew(count: task.threads, clock: task.workload == .pair ? .perThread : .throughput) { _ in
+                let workload = PairWorkload(subject, size: size)
+                return Workload { workload.run($0) }
+            }
         case .recorded:
             return Crew(count: task.threads, clock: .perThread) { _ in
-                DeepPairWorkload(subject, size: size, depth: recordedDepth)
+                let workload = DeepPairWorkload(subject, size: size, depth: recordedDepth)
+                return Workload { workload.run($0) }
             }
         case .lognormal, .zipf:
             let sizes = task.workload == .zipf ? SizeStream.zipf : SizeStream.lognormal
-            return Crew(count: task.threads, clock: .perThread) { _ in MixedWorkload(subject, sizes: sizes) }
+            return Crew(count: task.threads, clock: .perThread) { _ in
+                let workload = MixedWorkload(subject, sizes: sizes)
+                return Workload { workload.run($0) }
+            }
         case .fifo, .pages, .handoff, .outstanding: return nil
         }
     }

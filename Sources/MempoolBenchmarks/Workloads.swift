@@ -5,21 +5,20 @@ internal import CMempoolPlatform
 internal import Glibc
 
 /// A loop of one thread that can be run again and again; what it holds stays held in between.
-protocol Workload: AnyObject {
-    func run(_ operations: Int)
+///
+/// Closures, not a protocol: a closure made where the subject's type is known is compiled for that type, but the
+/// methods of a generic class that are called through a protocol are not, and would measure themselves.
+struct Workload {
+    var run: (_ operations: Int) -> Void
     /// Gives back what is held.
-    func finish()
-}
-
-extension Workload {
-    func finish() {}
+    var finish: () -> Void = {}
 }
 
 /// Get, touch the first byte, put.
 ///
 /// The size is hidden from the optimiser every time: a pool's caller may know it while compiling, an allocator never
 /// does, and the figures should not depend on that.
-final class PairWorkload<Subject: PairSubject>: Workload {
+final class PairWorkload<Subject: PairSubject> {
     private let subject: Subject
     private let size: Int
 
@@ -28,6 +27,7 @@ final class PairWorkload<Subject: PairSubject>: Workload {
         self.size = size
     }
 
+    @inline(__always)
     func run(_ operations: Int) {
         let subject = subject
         let size = size
@@ -36,7 +36,7 @@ final class PairWorkload<Subject: PairSubject>: Workload {
 }
 
 /// The pair at the end of a chain of calls, so that a recorder has a stack of that many frames to walk.
-final class DeepPairWorkload<Subject: PairSubject>: Workload {
+final class DeepPairWorkload<Subject: PairSubject> {
     private let pairs: PairWorkload<Subject>
     private let depth: Int
 
@@ -59,7 +59,7 @@ final class DeepPairWorkload<Subject: PairSubject>: Workload {
 }
 
 /// Pairs of sizes from a table, one after the other.
-final class MixedWorkload<Subject: PairSubject>: Workload {
+final class MixedWorkload<Subject: PairSubject> {
     private let subject: Subject
     private let sizes: UnsafeMutableBufferPointer<UInt32>
     private var next = 0
@@ -73,6 +73,7 @@ final class MixedWorkload<Subject: PairSubject>: Workload {
 
     deinit { sizes.deallocate() }
 
+    @inline(__always)
     func run(_ operations: Int) {
         guard let table = sizes.baseAddress else { return }
         let mask = sizes.count - 1
@@ -87,7 +88,7 @@ final class MixedWorkload<Subject: PairSubject>: Workload {
 }
 
 /// A fixed number of blocks outstanding: the oldest is put, another one is got and touched.
-final class FirstInFirstOutWorkload<Subject: BlockSubject>: Workload {
+final class FirstInFirstOutWorkload<Subject: BlockSubject> {
     private let subject: Subject
     private let size: Int
     private let depth: Int
@@ -113,6 +114,7 @@ final class FirstInFirstOutWorkload<Subject: BlockSubject>: Workload {
         for index in 0..<depth { subject.put((ring + index).move()) }
     }
 
+    @inline(__always)
     func run(_ operations: Int) {
         let subject = subject
         let size = size
@@ -178,7 +180,7 @@ final class HandoffRing<Block>: @unchecked Sendable {
 }
 
 /// Gets and touches blocks, and hands them over.
-final class ProducerWorkload<Subject: BlockSubject>: Workload {
+final class ProducerWorkload<Subject: BlockSubject> {
     private let subject: Subject
     private let size: Int
     private let ring: HandoffRing<Subject.Block>
@@ -191,6 +193,7 @@ final class ProducerWorkload<Subject: BlockSubject>: Workload {
         self.ring = ring
     }
 
+    @inline(__always)
     func run(_ operations: Int) {
         let subject = subject
         let size = size
@@ -216,7 +219,7 @@ final class ProducerWorkload<Subject: BlockSubject>: Workload {
 }
 
 /// Takes blocks over, reads their first byte and puts them.
-final class ConsumerWorkload<Subject: BlockSubject>: Workload {
+final class ConsumerWorkload<Subject: BlockSubject> {
     private let subject: Subject
     private let ring: HandoffRing<Subject.Block>
     private var produced: UInt64 = 0
@@ -227,6 +230,7 @@ final class ConsumerWorkload<Subject: BlockSubject>: Workload {
         self.ring = ring
     }
 
+    @inline(__always)
     func run(_ operations: Int) {
         let subject = subject
         let places = ring.places

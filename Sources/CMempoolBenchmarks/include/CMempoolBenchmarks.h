@@ -46,8 +46,7 @@ CBENCH_INLINE void cbench_pause(void) {
 
 /// CLOCK_MONOTONIC, nanoseconds.
 uint64_t cbench_now(void);
-/// Pops from and pushes onto a private list `iterations` times and returns the nanoseconds that took. It uses no
-/// allocator, so on an undisturbed core it always takes the same time.
+/// Computes for so many iterations and returns the nanoseconds that took: on an undisturbed core always the same.
 uint64_t cbench_calibrate(intptr_t iterations);
 /// Bytes that the C library's allocator has handed out, or 0 where it does not say.
 size_t cbench_heap_bytes(void);

@@ -21,7 +21,8 @@ package struct SegmentError: Error, Equatable, Sendable, CustomStringConvertible
         case damagedMiddle
         /// An entry of an index that leads to no record.
         case corruptIndex
-        /// No room on the disk, in the quota, or under the file size limit of the process.
+        /// No room on the disk, in the quota, or under the file size limit of the process (where `SIGXFSZ` is ignored;
+        /// else that signal ends the process before anybody can report the error).
         case diskFull
         /// Any other failed system call.
         case inputOutput

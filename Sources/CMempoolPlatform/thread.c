@@ -3,6 +3,7 @@
 #include "CMempoolPlatform.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -31,12 +32,30 @@ uint32_t cmempool_thread_id(void) {
     return thread->thread_id;
 }
 
-#if __has_feature(thread_sanitizer)
-extern void __tsan_acquire(void *address);
-extern void __tsan_release(void *address);
-void cmempool_did_lock(void *lock) { __tsan_acquire(lock); }
-void cmempool_will_unlock(void *lock) { __tsan_release(lock); }
-#else
-void cmempool_did_lock(void *lock) { (void)lock; }
-void cmempool_will_unlock(void *lock) { (void)lock; }
-#endif
+static void *run_body(void *body) {
+    ((void (*)(void))body)();
+    return NULL;
+}
+
+bool cmempool_start_thread(const char *name, void (*body)(void)) {
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sigset_t all, before;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    // The program's signals are for the program's threads.
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failure = pthread_create(&thread, &attributes, run_body, (void *)body);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (failure == 0) pthread_setname_np(thread, name);
+    return failure == 0;
+}
+
+void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+    pthread_atfork(before, in_parent, in_child);
+}
+
+void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }

@@ -4,37 +4,20 @@ internal import CMempoolPlatform
 internal import Glibc
 internal import Synchronization
 
-/// A failed allocation of memory from the system.
-struct SystemAllocationError: Error {
-    var byteCount: Int
-    var errorNumber: CInt
-}
-
-/// Consecutive slots whose memory was mapped together.
-struct Slab {
-    var firstSlot: Int
-    var slotCount: Int
-    var base: UnsafeMutableRawPointer
-    var byteCount: Int
-    /// Slots without memory. All of them: the slab's pages have been given back.
-    var vacantCount: Int
-}
-
 /// One bucket's buffers that no thread holds.
 ///
-/// Invariant: each slot of the bucket is outstanding (odd generation), in one thread's magazine, on the shelf, or vacant;
-/// in exactly one of them. Thread-safe.
+/// Invariant: each slot of the bucket is outstanding (odd generation), in one thread's magazine, on the shelf, vacant, or on its
+/// way from the shelf to vacant; in exactly one of them. Thread-safe.
 final class BucketCore: Sendable {
     let capacity: Int
-    /// How many idle buffers one thread keeps.
+    /// Bytes from one buffer to the next: the capacity, rounded up to what its alignment asks for.
+    let strideBytes: Int
+    /// How many idle buffers one thread keeps at most.
     let magazineLimit: Int
     let wrongCapacityPuts = Atomic<UInt64>(0)
 
     struct State: ~Copyable {
-        /// Idle slots with memory; the last one was used last, so its memory is the warmest.
-        var shelf: [UInt32] = []
-        /// Slots without memory; handing one out is an allocation.
-        var vacant: [UInt32] = []
+        var stacks = SlotStacks()
         /// Ascending by first slot.
         var slabs: [Slab] = []
         var slotCount = 0
@@ -42,87 +25,110 @@ final class BucketCore: Sendable {
         var trimmed: UInt64 = 0
         /// Pairs that the slots' generations counted before this bucket had them.
         var inheritedPairs: UInt64 = 0
+        /// The fewest slots on the shelf since the last tick: so many have not been needed.
+        var leastShelved = 0
     }
 
     let state = Guarded(State())
 
     init(capacity: Int) {
         self.capacity = capacity
+        let alignment = capacity >= 4096 ? 4096 : 64
+        strideBytes = (capacity + alignment - 1) / alignment * alignment
         // A thread keeps at most 1 MiB of a bucket, or a single buffer.
         magazineLimit = min(Int(CMEMPOOL_MAGAZINE_SLOTS), max(1, (1 << 20) / capacity))
     }
 
     // MARK: - Get
 
-    /// Moves idle slots into `magazine`, or makes one. Returns whether it had to allocate.
-    func refill(_ magazine: UnsafeMutablePointer<cmempool_magazine>, shelfBytes: borrowing Atomic<Int>) throws -> Bool {
+    /// Moves idle slots into an empty magazine, or makes one slot. Returns whether it had to allocate.
+    func refill(
+        _ magazine: UnsafeMutablePointer<cmempool_magazine>, budget: IdleBudget
+    ) throws(PoolAllocationError) -> Bool {
         let slots = cmempool_magazine_slots(magazine)
-        return try state.withLock { state in
-            let count = min(state.shelf.count, max(1, magazineLimit / 2))
+        // Half of what the magazine holds, so that neither a run of gets nor a run of puts crosses the shelf every time.
+        let wanted = max(1, Int(magazine.pointee.limit) / 2)
+        let taken = try state.withLock { state throws(PoolAllocationError) -> Int in
+            let count = min(state.stacks.shelfCount, wanted)
             guard count > 0 else {
                 slots[0] = UInt32(truncatingIfNeeded: try takeVacant(&state))
-                magazine.pointee.count = 1
-                return true
+                return 0
             }
-            // The warmest last, where the magazine hands out first.
-            for index in 0..<count { slots[index] = state.shelf[state.shelf.count - count + index] }
-            state.shelf.removeLast(count)
-            magazine.pointee.count = UInt32(truncatingIfNeeded: count)
-            shelfBytes.subtract(count * capacity, ordering: .relaxed)
-            return false
+            state.stacks.popShelf(into: slots, count: count)
+            state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
+            return count
         }
+        if taken > 0 { budget.release(taken, of: strideBytes) }
+        magazine.pointee.count = UInt32(truncatingIfNeeded: max(1, taken))
+        return taken == 0
     }
 
-    private func takeVacant(_ state: inout State) throws -> Int {
-        if state.vacant.isEmpty { try addSlab(&state) }
-        let slot = Int(state.vacant.removeLast())
+    private func takeVacant(_ state: inout State) throws(PoolAllocationError) -> Int {
+        if state.stacks.vacantCount == 0 { try addSlab(&state) }
+        let slot = state.stacks.popVacant()
         state.allocations += 1
-        if let slab = Self.slabIndex(of: slot, in: state) { state.slabs[slab].vacantCount -= 1 }
+        if let slab = Self.slabIndex(of: slot, in: state) { state.slabs[slab].occupy(slot) }
         return slot
     }
 
-    private func addSlab(_ state: inout State) throws {
+    private func addSlab(_ state: inout State) throws(PoolAllocationError) {
         // Slabs of 256 KiB make the system call rare for small buckets without holding much that is unused.
-        let count = max(1, (256 << 10) / capacity)
-        let byteCount = count * capacity
-        guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-            memory != MAP_FAILED
-        else {
-            throw SystemAllocationError(byteCount: byteCount, errorNumber: errno)
+        let count = max(1, (256 << 10) / strideBytes)
+        guard state.stacks.reserve(state.slotCount + count) else {
+            throw PoolAllocationError(byteCount: count * MemoryLayout<UInt32>.stride, errorNumber: ENOMEM)
         }
+        let memory = try SystemMemory.map((count * strideBytes + 4095) / 4096 * 4096)
         guard let first = SlotTable.takeRun(of: count) else {
-            munmap(memory, byteCount)
-            throw SystemAllocationError(byteCount: byteCount, errorNumber: ENOSPC)
+            SystemMemory.unmap(memory, (count * strideBytes + 4095) / 4096 * 4096)
+            throw PoolAllocationError(byteCount: count * strideBytes, errorNumber: ENOSPC)
         }
-        let slab = Slab(firstSlot: first, slotCount: count, base: memory, byteCount: byteCount, vacantCount: count)
-        state.slabs.insert(slab, at: state.slabs.firstIndex { $0.firstSlot > first } ?? state.slabs.count)
+        let slab = Slab(firstSlot: first, slotCount: count, base: memory, strideBytes: strideBytes)
+        // Almost always at the end; runs that a destroyed pool gave back may come before.
+        let isLast = state.slabs.last.map { $0.firstSlot < first } ?? true
+        let position = isLast ? nil : state.slabs.firstIndex { $0.firstSlot > first }
+        state.slabs.insert(slab, at: position ?? state.slabs.count)
         state.slotCount += count
-        // Reserved here so that no put ever has to allocate.
-        state.shelf.reserveCapacity(state.slotCount)
-        state.vacant.reserveCapacity(state.slotCount)
         for index in (0..<count).reversed() {
-            SlotTable.slots[first + index].base = memory + index * capacity
+            SlotTable.slots[first + index].base = memory + index * strideBytes
             state.inheritedPairs += SlotTable.generation(of: first + index) / 2
-            state.vacant.append(UInt32(truncatingIfNeeded: first + index))
+            state.stacks.pushVacant(first + index)
         }
     }
 
     // MARK: - Put
 
-    /// Takes slots back from a thread. Returns how many were trimmed because the shelf holds `limit` bytes already.
-    func shelve(
-        _ slots: UnsafeBufferPointer<UInt32>, shelfBytes: borrowing Atomic<Int>, limit: Int
-    ) -> Int {
-        let byteCount = slots.count * capacity
-        let held = shelfBytes.add(byteCount, ordering: .relaxed).newValue
-        let room = max(0, slots.count - max(0, held - limit + capacity - 1) / capacity)
+    /// Takes all but `kept` slots of a magazine, the coldest first. Returns how many were trimmed because the budget is
+    /// used up.
+    ///
+    /// The magazine changes while the lock is held: a fork, which takes the lock first, finds each slot in one place only.
+    func shelve(_ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget) -> Int {
+        let count = Int(magazine.pointee.count) - kept
+        guard count > 0 else { return 0 }
+        let slots = cmempool_magazine_slots(magazine)
+        let room = budget.reserve(count, of: strideBytes)
         state.withLock { state in
-            for index in 0..<room { state.shelf.append(slots[index]) }
-            for index in room..<slots.count { vacate(Int(slots[index]), &state) }
-            state.trimmed += UInt64(slots.count - room)
+            state.stacks.pushShelf(slots, count: room)
+            for index in room..<count { vacate(Int(slots[index]), &state) }
+            state.trimmed += UInt64(count - room)
+            for index in 0..<kept { slots[index] = slots[count + index] }
+            magazine.pointee.count = UInt32(truncatingIfNeeded: kept)
         }
-        shelfBytes.subtract((slots.count - room) * capacity, ordering: .relaxed)
-        return slots.count - room
+        return count - room
+    }
+
+    /// Takes one slot of a thread without a magazine. Returns whether it was trimmed.
+    func shelve(slot: Int, budget: IdleBudget) -> Bool {
+        let hasRoom = budget.reserve(1, of: strideBytes) == 1
+        var entry = UInt32(truncatingIfNeeded: slot)
+        state.withLock { state in
+            if hasRoom {
+                state.stacks.pushShelf(&entry, count: 1)
+            } else {
+                vacate(slot, &state)
+                state.trimmed += 1
+            }
+        }
+        return !hasRoom
     }
 
     /// Gives up the memory of a slot whose buffer was discarded; the slot can be used again.
@@ -131,16 +137,10 @@ final class BucketCore: Sendable {
     }
 
     private func vacate(_ slot: Int, _ state: inout State) {
-        state.vacant.append(UInt32(truncatingIfNeeded: slot))
+        state.stacks.pushVacant(slot)
         guard let index = Self.slabIndex(of: slot, in: state) else { return }
-        state.slabs[index].vacantCount += 1
-        let slab = state.slabs[index]
-        // The advice is about memory use only; if the kernel declines, the pages stay.
-        if capacity >= 4096 {
-            madvise(SlotTable.slots[slot].base, capacity, MADV_DONTNEED)
-        } else if slab.vacantCount == slab.slotCount {
-            madvise(slab.base, slab.byteCount, MADV_DONTNEED)
-        }
+        state.slabs[index].vacate(slot)
+        state.slabs[index].releasePages(around: slot)
     }
 
     private static func slabIndex(of slot: Int, in state: borrowing State) -> Int? {
@@ -151,6 +151,50 @@ final class BucketCore: Sendable {
             if state.slabs[middle].firstSlot <= slot { low = middle + 1 } else { high = middle }
         }
         return low > 0 ? low - 1 : nil
+    }
+
+    // MARK: - Giving idle memory back
+
+    /// Gives back what has lain on the shelf since the last tick. Returns bytes.
+    func decay(budget: IdleBudget) -> Int {
+        let idle = state.withLock { $0.leastShelved }
+        let released = release(atMost: idle, budget: budget)
+        state.withLock { $0.leastShelved = $0.stacks.shelfCount }
+        return released
+    }
+
+    /// Gives back everything on the shelf. Returns bytes.
+    func trim(budget: IdleBudget) -> Int { release(atMost: .max, budget: budget) }
+
+    /// Buffers that are given back under one hold of the lock; others wait that long, a millisecond at most.
+    private static let releaseBatch = 512
+
+    private func release(atMost limit: Int, budget: IdleBudget) -> Int {
+        var released = 0
+        while released < limit {
+            let wanted = min(Self.releaseBatch, limit - released)
+            let count = withUnsafeTemporaryAllocation(of: UInt32.self, capacity: Self.releaseBatch) { slots -> Int in
+                state.withLock { state in
+                    let count = min(wanted, state.stacks.shelfCount)
+                    guard count > 0, let start = slots.baseAddress else { return 0 }
+                    state.stacks.popColdest(into: start, count: count)
+                    state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
+                    var touched: Set<Int> = []
+                    for slot in slots.prefix(count) {
+                        state.stacks.pushVacant(Int(slot))
+                        guard let index = Self.slabIndex(of: Int(slot), in: state) else { continue }
+                        state.slabs[index].vacate(Int(slot))
+                        touched.insert(index)
+                    }
+                    for index in touched { state.slabs[index].releasePages() }
+                    return count
+                }
+            }
+            guard count > 0 else { break }
+            budget.release(count, of: strideBytes)
+            released += count
+        }
+        return released * strideBytes
     }
 
     // MARK: - Stats and end
@@ -164,7 +208,7 @@ final class BucketCore: Sendable {
         var total: UInt64 = 0
         state.withLock { state in
             for slab in state.slabs {
-                for slot in slab.firstSlot..<slab.firstSlot + slab.slotCount {
+                for slot in slab.slots {
                     let generation = SlotTable.generation(of: slot)
                     total += generation / 2
                     stats.inUse += Int64(generation & 1)
@@ -172,7 +216,7 @@ final class BucketCore: Sendable {
             }
             stats.allocations = state.allocations
             stats.trimmed = state.trimmed
-            stats.idle = Int64(state.slotCount - state.vacant.count) - stats.inUse
+            stats.idle = Int64(state.slotCount - state.stacks.vacantCount) - stats.inUse
             total -= state.inheritedPairs
         }
         stats.wrongCapacity = wrongCapacityPuts.load(ordering: .relaxed)
@@ -185,18 +229,18 @@ final class BucketCore: Sendable {
     /// Unmaps the slabs without outstanding buffers. Returns the number of buffers still outstanding; their slabs stay.
     ///
     /// To be called once no thread can use the pool any more and its magazines have been shelved.
-    func destroy() -> Int {
+    func destroy(budget: IdleBudget) -> Int {
         state.withLock { state in
             var outstanding = 0
-            state.shelf = []
-            state.vacant = []
+            budget.release(state.stacks.shelfCount, of: strideBytes)
+            state.stacks = SlotStacks()
+            state.slotCount = 0
             state.slabs.removeAll { slab in
-                let slots = slab.firstSlot..<slab.firstSlot + slab.slotCount
-                let count = slots.count { SlotTable.generation(of: $0) & 1 == 1 }
+                let count = slab.slots.count { SlotTable.generation(of: $0) & 1 == 1 }
                 outstanding += count
                 guard count == 0 else { return false }
-                munmap(slab.base, slab.byteCount)
-                for slot in slots { SlotTable.slots[slot].base = nil }
+                SystemMemory.unmap(slab.base, slab.byteCount)
+                for slot in slab.slots { SlotTable.slots[slot].base = nil }
                 SlotTable.returnRun(first: slab.firstSlot, count: slab.slotCount)
                 return true
             }

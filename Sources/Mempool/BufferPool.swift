@@ -16,8 +16,10 @@ internal import Glibc
 /// ``putBuffer(_:)``; a pool of one's own keeps the stats of a subsystem apart.
 public final class BufferPool: Sendable {
     @usableFromInline let core: PoolCore
-    /// The pool's index, or one past the cached pools if it is too high for the fast path.
     @usableFromInline let index: Int
+    /// Whether the buckets are the standard ones, which need no table.
+    @usableFromInline let isStandard: Bool
+    @usableFromInline let zeroing: Zeroing
 
     /// The default pool, behind the free functions.
     public static let shared = BufferPool(isDefault: true, PoolConfiguration(name: "default"))
@@ -26,6 +28,9 @@ public final class BufferPool: Sendable {
         PoolHook.startRecorder
         core = PoolRegistry.register(isDefault: isDefault) { PoolCore(index: $0, configuration: configuration) }
         index = core.index
+        isStandard = configuration.layout == .standard
+        zeroing = configuration.zeroing
+        ForkSafety.install
         PoolHook.installed?.didCreatePool(core.index, core.name, core.buckets.map(\.capacity))
     }
 
@@ -37,12 +42,8 @@ public final class BufferPool: Sendable {
     /// Makes a pool. Traps when 1,024 pools exist.
     ///
     /// - Throws: ``PoolConfigurationError`` if an entry of the configuration is out of range.
-    public convenience init(configuration: PoolConfiguration) throws {
-        guard configuration.shelfLimitBytes >= 0 else {
-            throw PoolConfigurationError(
-                description: "shelfLimitBytes is \(configuration.shelfLimitBytes); it must be 0 or more"
-            )
-        }
+    public convenience init(configuration: PoolConfiguration) throws(PoolConfigurationError) {
+        try configuration.validate()
         self.init(isDefault: false, configuration)
     }
 
@@ -54,13 +55,28 @@ public final class BufferPool: Sendable {
 
     /// Hands out a buffer of at least `size` bytes.
     ///
-    /// - Parameter size: Bytes. 0 gives an empty buffer that need not be put. Above 16 MiB the buffer is *oversized*: mapped
-    ///   for this get and unmapped at its put. Traps if negative or if the system has no memory.
-    /// - Returns: A buffer whose ``Buffer/count`` is `size`; its contents are whatever was there before.
+    /// - Parameter size: Bytes. 0 gives an empty buffer that need not be put. Above the largest bucket the buffer is
+    ///   *oversized*: mapped for this get and unmapped at its put. Traps if negative or if the system has no memory.
+    /// - Returns: A buffer whose ``Buffer/count`` is `size`; its contents are whatever was there before, unless the pool zeroes.
     @inlinable @inline(__always)
     public func get(_ size: Int) -> Buffer {
-        if index < Int(CMEMPOOL_CACHED_POOLS), let buffer = Self.fastGet(size, pool: index) { return buffer }
+        if index < Int(CMEMPOOL_CACHED_POOLS) {
+            let fast = isStandard ? Self.fastGet(size, pool: index) : Self.fastGetByTable(size, pool: index)
+            if let buffer = fast {
+                if zeroing != .never { prepareZeroing(buffer) }
+                return buffer
+            }
+        }
         return slowGet(size)
+    }
+
+    /// As ``get(_:)``, for callers that can go on without the memory.
+    ///
+    /// - Throws: ``PoolAllocationError`` if the system refuses the memory. Nothing is counted then.
+    public func tryGet(_ size: Int) throws(PoolAllocationError) -> Buffer {
+        let buffer = try core.get(size)
+        if zeroing != .never { prepareZeroing(buffer) }
+        return buffer
     }
 
     /// Takes a buffer back. It must not be used afterwards.
@@ -69,6 +85,7 @@ public final class BufferPool: Sendable {
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)
     public func put(_ buffer: Buffer) {
+        if zeroing == .onPut { zeroBeforePut(buffer) }
         if index < Int(CMEMPOOL_CACHED_POOLS), Self.fastPut(buffer, pool: index) { return }
         slowPut(buffer)
     }
@@ -99,13 +116,50 @@ public final class BufferPool: Sendable {
     /// - Complexity: O(buffers of the pool).
     public func bucketStats() -> [BucketStats] { core.buckets.map { $0.stats() } }
 
+    // MARK: - Memory
+
+    /// Gives all idle memory back to the system now: the shelves, and what the calling thread keeps. What other threads keep stays
+    /// with them.
+    ///
+    /// - Returns: Bytes given back.
+    @discardableResult
+    public func trim() -> Int { core.trim() }
+
+    /// The most bytes of idle memory that all pools keep together; a quarter of the machine's memory at first. A lower limit holds
+    /// for what becomes idle from now on.
+    public static var totalIdleLimit: ByteLimit {
+        get {
+            let limit = IdleBudget.processLimit.load(ordering: .relaxed)
+            return limit == .max ? .unlimited : .bytes(limit)
+        }
+        set { IdleBudget.processLimit.store(newValue.value, ordering: .relaxed) }
+    }
+
     // MARK: - The two paths
 
     @inlinable @inline(__always)
     static func fastGet(_ size: Int, pool: Int) -> Buffer? {
         guard let cache = cmempool_fast_cache(pool) else { return nil }
-        let bucket = BucketLayout.bucket(for: size)
-        guard bucket < BucketLayout.bucketCount else { return nil }
+        let bucket = StandardBuckets.bucket(for: size)
+        guard bucket < StandardBuckets.count else { return nil }
+        return fastGet(size, cache, bucket)
+    }
+
+    /// As `fastGet`, for any layout.
+    @inlinable @inline(__always)
+    static func fastGetByTable(_ size: Int, pool: Int) -> Buffer? {
+        guard size > 0, let cache = cmempool_fast_cache(pool) else { return nil }
+        var bucket = Int(cmempool_first_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+        let count = Int(cache.pointee.bucket_count)
+        while bucket < count, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
+            bucket &+= 1
+        }
+        guard bucket < count else { return nil }
+        return fastGet(size, cache, bucket)
+    }
+
+    @inlinable @inline(__always)
+    static func fastGet(_ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ bucket: Int) -> Buffer? {
         let magazine = cmempool_magazine_at(cache, bucket)
         let count = magazine.pointee.count
         guard count > 0 else { return nil }
@@ -128,7 +182,7 @@ public final class BufferPool: Sendable {
     static func fastPut(_ buffer: Buffer, pool: Int) -> Bool {
         guard let cache = cmempool_fast_cache(pool) else { return false }
         let bucket = BufferShape.bucket(buffer.shape)
-        guard bucket < BucketLayout.bucketCount else { return false }
+        guard bucket < Int(cache.pointee.bucket_count) else { return false }
         let magazine = cmempool_magazine_at(cache, bucket)
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
@@ -140,6 +194,8 @@ public final class BufferPool: Sendable {
         guard cmempool_load32(&entry.pointee.generation) == generation, generation != .max else { return false }
         cmempool_store32(&entry.pointee.generation, generation &+ 1)
         cmempool_magazine_slots(magazine)[Int(count)] = UInt32(truncatingIfNeeded: buffer.ticket)
+        // A forked child that finds the count also finds the slot.
+        cmempool_keep_order()
         magazine.pointee.count = count &+ 1
         return true
     }
@@ -147,17 +203,31 @@ public final class BufferPool: Sendable {
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
         do {
-            return try core.get(size)
-        } catch let error as SystemAllocationError {
-            fatalError(
-                "mempool: the system refused \(error.byteCount) bytes for a get of \(size) bytes: "
-                    + String(cString: strerror(error.errorNumber))
-            )
+            return try tryGet(size)
         } catch {
-            fatalError("mempool: \(error)")
+            fatalError("mempool: a get of \(size) bytes failed: \(error)")
         }
     }
 
     @usableFromInline @inline(never)
     func slowPut(_ buffer: Buffer) { core.put(buffer) }
+
+    // MARK: - Zeroing
+
+    @usableFromInline
+    func prepareZeroing(_ buffer: Buffer) {
+        guard let base = buffer.base else { return }
+        if zeroing == .onGet {
+            memset(base, 0, buffer.count)
+        } else {
+            ZeroingRequests.remember(buffer.count, slot: buffer.slotNumber)
+        }
+    }
+
+    /// Overwrites what was asked for, if the caller still owns the buffer. Other puts are refused later and touch nothing.
+    @usableFromInline
+    func zeroBeforePut(_ buffer: Buffer) {
+        guard buffer.ticket != 0, let base = core.baseIfOutstanding(buffer) else { return }
+        memset(base, 0, ZeroingRequests.request(ofSlot: buffer.slotNumber))
+    }
 }

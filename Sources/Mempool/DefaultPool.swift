@@ -18,5 +18,20 @@ public func putBuffer(_ buffer: Buffer) {
     BufferPool.shared.slowPut(buffer)
 }
 
+/// Lends a buffer of the default pool to `body` and puts it when `body` ends; the same as
+/// ``BufferPool/withBuffer(_:_:)`` of ``BufferPool/shared``.
+@inlinable @inline(__always)
+public func withBuffer<R, E: Error>(_ size: Int, _ body: (inout Buffer) throws(E) -> R) throws(E) -> R {
+    let whole = getBuffer(size)
+    defer { putBuffer(whole) }
+    var buffer = whole
+    return try body(&buffer)
+}
+
+/// Hands out a buffer of the default pool that goes back by itself; the same as ``BufferPool/lease(_:)`` of
+/// ``BufferPool/shared``.
+@inlinable @inline(__always)
+public func leaseBuffer(_ size: Int) -> Lease { Lease(defaultPoolBuffer: getBuffer(size)) }
+
 /// Reads the counters of the default pool; the same as ``BufferPool/stats()`` of ``BufferPool/shared``.
 public func getStats() -> PoolStats { BufferPool.shared.stats() }

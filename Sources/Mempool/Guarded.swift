@@ -1,35 +1,49 @@
-// `Guarded`: a mutex with the state it guards, visible to the thread sanitizer.
+// `Guarded`: a mutex with the state it guards.
 
-internal import CMempoolPlatform
-internal import Synchronization
+internal import Glibc
 
 /// A mutex that holds the state it guards.
 ///
-/// It is `Synchronization.Mutex` with one addition: the standard library's lock is not built with the thread sanitizer,
-/// which therefore reports every access under it as a race, in the programs of everybody who tests with it. The lock tells the
-/// sanitizer what it does; in other builds that is two empty calls, off the fast path.
-package struct Guarded<State: ~Copyable>: ~Copyable, Sendable {
-    private let mutex: Mutex<State>
-    /// What the sanitizer knows the lock by. Never dereferenced.
-    private nonisolated(unsafe) let token: UnsafeMutableRawPointer
+/// It is a POSIX mutex and not `Synchronization.Mutex` for two reasons. The thread sanitizer knows it, while the standard
+/// library's lock is not built with the sanitizer, which then reports every access under it as a race, in the programs of
+/// everybody who uses the pool. And it can be held across `fork`, so that a child finds no lock taken by a thread it does
+/// not have. It spins briefly before it sleeps, as what it guards here is short.
+package struct Guarded<State: ~Copyable>: ~Copyable, @unchecked Sendable {
+    // Unchecked: the state is reached under the mutex only.
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+    private let state: UnsafeMutablePointer<State>
 
-    package init(_ state: consuming sending State) {
-        mutex = Mutex(state)
-        token = .allocate(byteCount: 1, alignment: 1)
+    package init(_ initial: consuming State) {
+        mutex = .allocate(capacity: 1)
+        state = .allocate(capacity: 1)
+        state.initialize(to: initial)
+        var attributes = pthread_mutexattr_t()
+        pthread_mutexattr_init(&attributes)
+        pthread_mutexattr_settype(&attributes, CInt(PTHREAD_MUTEX_ADAPTIVE_NP))
+        pthread_mutex_init(mutex, &attributes)
+        pthread_mutexattr_destroy(&attributes)
     }
 
     deinit {
-        token.deallocate()
+        pthread_mutex_destroy(mutex)
+        mutex.deallocate()
+        state.deinitialize(count: 1)
+        state.deallocate()
     }
 
     /// Calls `body` with the state while no other thread can reach it. Not recursive.
-    package borrowing func withLock<R: ~Copyable, E: Error>(
-        _ body: (inout sending State) throws(E) -> sending R
-    ) throws(E) -> sending R {
-        try mutex.withLock { state throws(E) -> sending R in
-            cmempool_did_lock(token)
-            defer { cmempool_will_unlock(token) }
-            return try body(&state)
-        }
+    @inline(__always)
+    package borrowing func withLock<R: ~Copyable, E: Error>(_ body: (inout State) throws(E) -> R) throws(E) -> R {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body(&state.pointee)
     }
+
+    /// Takes the mutex before a `fork`; the parent and the child each release it with ``unlockAfterFork()``.
+    borrowing func lockForFork() { pthread_mutex_lock(mutex) }
+
+    /// The state, between the two.
+    borrowing func withStateWhileLocked<R>(_ body: (inout State) -> R) -> R { body(&state.pointee) }
+
+    borrowing func unlockAfterFork() { pthread_mutex_unlock(mutex) }
 }

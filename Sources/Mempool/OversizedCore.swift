@@ -19,25 +19,21 @@ final class OversizedCore: Sendable {
     let puts = Atomic<UInt64>(0)
 
     /// Maps memory for a request and gives it a slot. The capacity is the request rounded up to whole pages.
-    func allocate(_ request: Int) throws -> (slot: Int, base: UnsafeMutableRawPointer, capacity: Int) {
+    func allocate(_ request: Int) throws(PoolAllocationError) -> (slot: Int, capacity: Int) {
         let capacity = (request + 4095) & ~4095
-        guard let memory = mmap(nil, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-            memory != MAP_FAILED
-        else {
-            throw SystemAllocationError(byteCount: capacity, errorNumber: errno)
-        }
+        let memory = try SystemMemory.map(capacity)
         let taken = state.withLock { state -> Int? in
             guard let slot = state.free.popLast() ?? SlotTable.takeRun(of: 1) else { return nil }
             state.outstanding[slot] = capacity
             return slot
         }
         guard let slot = taken else {
-            munmap(memory, capacity)
-            throw SystemAllocationError(byteCount: capacity, errorNumber: ENOSPC)
+            SystemMemory.unmap(memory, capacity)
+            throw PoolAllocationError(byteCount: capacity, errorNumber: ENOSPC)
         }
         SlotTable.slots[slot].base = memory
         gets.add(1, ordering: .relaxed)
-        return (slot, memory, capacity)
+        return (slot, capacity)
     }
 
     /// The mapped bytes of an outstanding slot.
@@ -47,7 +43,7 @@ final class OversizedCore: Sendable {
     func free(slot: Int) {
         puts.add(1, ordering: .relaxed)
         guard let capacity = state.withLock({ $0.outstanding.removeValue(forKey: slot) }) else { return }
-        if let base = SlotTable.slots[slot].base { munmap(base, capacity) }
+        if let base = SlotTable.slots[slot].base { SystemMemory.unmap(base, capacity) }
         SlotTable.slots[slot].base = nil
         state.withLock { $0.free.append(slot) }
     }

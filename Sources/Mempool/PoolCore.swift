@@ -11,9 +11,12 @@ final class PoolCore: Sendable {
     let name: String
     let buckets: [BucketCore]
     let oversized = OversizedCore()
-    /// Bytes on the shelves of all buckets.
-    let shelfBytes = Atomic<Int>(0)
-    let shelfLimitBytes: Int
+    let budget: IdleBudget
+    let zeroing: Zeroing
+    /// Nanoseconds between two ticks of the decay, half of the configured time; nil for never.
+    let decayTickNanoseconds: UInt64?
+    let lastDecayTick = Atomic<UInt64>(0)
+    let firstBuckets: [UInt8]
 
     let doublePuts = Atomic<UInt64>(0)
     let foreignPuts = Atomic<UInt64>(0)
@@ -21,20 +24,33 @@ final class PoolCore: Sendable {
 
     init(index: Int, configuration: PoolConfiguration) {
         self.index = index
-        name = configuration.name
-        shelfLimitBytes = configuration.shelfLimitBytes
-        buckets = BucketLayout.capacities.map(BucketCore.init(capacity:))
+        name = configuration.name.isEmpty ? "#\(index)" : configuration.name
+        budget = IdleBudget(configuration.idleLimit)
+        zeroing = configuration.zeroing
+        switch configuration.decay {
+        case .after(let seconds): decayTickNanoseconds = UInt64(seconds * 0.5e9)
+        case .never: decayTickNanoseconds = nil
+        }
+        firstBuckets = configuration.layout.firstBuckets
+        buckets = configuration.layout.capacities.map(BucketCore.init(capacity:))
     }
 
     func shape(ofBucket bucket: Int) -> UInt64 {
         BufferShape.word(capacity: buckets[bucket].capacity, pool: index, bucket: bucket)
     }
 
+    /// The bucket that serves a size of at least 1; the number of buckets if it is oversized.
+    func bucket(for size: Int) -> Int {
+        var bucket = Int(firstBuckets[Int.bitWidth - (size - 1).leadingZeroBitCount])
+        while bucket < buckets.count, buckets[bucket].capacity < size { bucket += 1 }
+        return bucket
+    }
+
     // MARK: - Get
 
     /// Serves every get that the fast path does not: the first one of a thread, an empty magazine, sizes outside the
     /// buckets, and all gets while a recorder watches.
-    func get(_ size: Int) throws -> Buffer {
+    func get(_ size: Int) throws(PoolAllocationError) -> Buffer {
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
         }
@@ -42,38 +58,37 @@ final class PoolCore: Sendable {
             fatalError("mempool: a buffer of \(size) bytes was asked for; sizes are 0 to \(BufferShape.capacityMask)")
         }
         PoolHook.startRecorder
-        let bucket = BucketLayout.bucket(for: size)
-        return bucket < buckets.count ? try get(size, bucket: bucket) : try getOversized(size)
+        let bucket = self.bucket(for: size)
+        let buffer = bucket < buckets.count ? try get(size, bucket: bucket) : try getOversized(size)
+        return buffer
     }
 
-    private func get(_ size: Int, bucket: Int) throws -> Buffer {
+    private func get(_ size: Int, bucket: Int) throws(PoolAllocationError) -> Buffer {
         var didAllocate = false
         let slot: Int
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
             if magazine.pointee.count == 0 {
-                didAllocate = try buckets[bucket].refill(magazine, shelfBytes: shelfBytes)
+                open(magazine, bucket: bucket)
+                didAllocate = try buckets[bucket].refill(magazine, budget: budget)
             }
             magazine.pointee.count -= 1
             slot = Int(cmempool_magazine_slots(magazine)[Int(magazine.pointee.count)])
         } else {
-            var magazine = cmempool_magazine()
-            magazine.limit = 1
-            didAllocate = try withUnsafeMutablePointer(to: &magazine) {
-                let didAllocate = try buckets[bucket].refill($0, shelfBytes: shelfBytes)
-                // Without a cache there is nowhere to keep more than the one.
-                takeBack($0, bucket: bucket, keeping: 1)
-                return didAllocate
-            }
-            slot = withUnsafeMutablePointer(to: &magazine) { Int(cmempool_magazine_slots($0)[0]) }
+            // Without a cache there is nowhere to keep more than the one: a limit of 0 takes no more.
+            let magazine = UnsafeMutablePointer<cmempool_magazine>.allocate(capacity: 1)
+            magazine.initialize(to: cmempool_magazine())
+            defer { magazine.deallocate() }
+            didAllocate = try buckets[bucket].refill(magazine, budget: budget)
+            slot = Int(cmempool_magazine_slots(magazine)[0])
         }
         return handOut(
             slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate
         )
     }
 
-    private func getOversized(_ size: Int) throws -> Buffer {
-        let (slot, _, capacity) = try oversized.allocate(size)
+    private func getOversized(_ size: Int) throws(PoolAllocationError) -> Buffer {
+        let (slot, capacity) = try oversized.allocate(size)
         let shape = BufferShape.word(capacity: capacity, pool: index, bucket: BufferShape.noBucket)
         return handOut(slot, size, shape: shape, bucketRow: buckets.count, didAllocate: true)
     }
@@ -160,38 +175,98 @@ final class PoolCore: Sendable {
     private func keep(_ slot: Int, bucket: Int) {
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
+            if magazine.pointee.limit == 0, !open(magazine, bucket: bucket) { return shelve(slot, bucket: bucket) }
             if magazine.pointee.count >= magazine.pointee.limit {
                 // Half stays, so that neither a run of puts nor a run of gets crosses the shelf every time.
                 takeBack(magazine, bucket: bucket, keeping: Int(magazine.pointee.limit) / 2)
             }
             cmempool_magazine_slots(magazine)[Int(magazine.pointee.count)] = UInt32(truncatingIfNeeded: slot)
+            cmempool_keep_order()
             magazine.pointee.count += 1
         } else {
-            var slot = UInt32(truncatingIfNeeded: slot)
-            withUnsafePointer(to: &slot) { shelve(UnsafeBufferPointer(start: $0, count: 1), bucket: bucket) }
+            shelve(slot, bucket: bucket)
         }
     }
 
-    /// Moves all but `kept` slots of a magazine to the shelf, the coldest first.
+    /// Lets a magazine keep buffers, if the idle budget has room for a full one. What threads may keep counts as idle
+    /// whether they keep it or not, so the fast path has nothing to count.
+    @discardableResult
+    private func open(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) -> Bool {
+        let bucket = buckets[bucket]
+        guard magazine.pointee.limit == 0 else { return true }
+        guard budget.reserve(1, of: bucket.magazineLimit * bucket.strideBytes) == 1 else { return false }
+        magazine.pointee.limit = UInt32(truncatingIfNeeded: bucket.magazineLimit)
+        return true
+    }
+
+    private func close(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) {
+        guard magazine.pointee.limit > 0 else { return }
+        magazine.pointee.limit = 0
+        budget.release(1, of: buckets[bucket].magazineLimit * buckets[bucket].strideBytes)
+    }
+
+    /// Moves all but `kept` slots of a magazine to the shelf.
     private func takeBack(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int, keeping kept: Int) {
-        let count = Int(magazine.pointee.count)
-        guard count > kept else { return }
-        let slots = cmempool_magazine_slots(magazine)
-        shelve(UnsafeBufferPointer(start: slots, count: count - kept), bucket: bucket)
-        for index in 0..<kept { slots[index] = slots[count - kept + index] }
-        magazine.pointee.count = UInt32(truncatingIfNeeded: kept)
+        didShelve(bucket, trimmed: buckets[bucket].shelve(magazine, keeping: kept, budget: budget))
     }
 
-    /// Empties the magazines of a cache.
-    func takeBack(_ cache: UnsafeMutablePointer<cmempool_cache>) {
-        for bucket in buckets.indices { takeBack(cmempool_magazine_at(cache, bucket), bucket: bucket, keeping: 0) }
+    private func shelve(_ slot: Int, bucket: Int) {
+        didShelve(bucket, trimmed: buckets[bucket].shelve(slot: slot, budget: budget) ? 1 : 0)
     }
 
-    private func shelve(_ slots: UnsafeBufferPointer<UInt32>, bucket: Int) {
-        let trimmed = buckets[bucket].shelve(slots, shelfBytes: shelfBytes, limit: shelfLimitBytes)
+    private func didShelve(_ bucket: Int, trimmed: Int) {
         if trimmed > 0, let hook = PoolHook.installed {
             for _ in 0..<trimmed { hook.didTrim(index, bucket) }
         }
+        if decayTickNanoseconds != nil { IdleDecayThread.startIfNeeded(idleBytes: budget.usedBytes) }
+    }
+
+    /// Empties and closes the magazines of a cache.
+    func takeBack(_ cache: UnsafeMutablePointer<cmempool_cache>) {
+        for bucket in buckets.indices {
+            let magazine = cmempool_magazine_at(cache, bucket)
+            // Closed first: what the thread could keep is room for the shelf now.
+            close(magazine, bucket: bucket)
+            takeBack(magazine, bucket: bucket, keeping: 0)
+        }
+    }
+
+    /// As ``takeBack(_:)``, for a thread that stopped anywhere in a get or a put: of a slot that was on its way in or out,
+    /// only the generation tells where it belongs.
+    func takeBackInterrupted(_ cache: UnsafeMutablePointer<cmempool_cache>) {
+        for bucket in buckets.indices {
+            let magazine = cmempool_magazine_at(cache, bucket)
+            let slots = cmempool_magazine_slots(magazine)
+            var kept = 0
+            for index in 0..<Int(magazine.pointee.count) where SlotTable.generation(of: Int(slots[index])) & 1 == 0 {
+                slots[kept] = slots[index]
+                kept += 1
+            }
+            magazine.pointee.count = UInt32(truncatingIfNeeded: kept)
+        }
+        takeBack(cache)
+    }
+
+    // MARK: - Giving idle memory back
+
+    /// Gives back what was not needed since the last tick, if the next one is due. Returns nanoseconds until the next, or
+    /// nil if the pool does not decay.
+    func decay(now: UInt64) -> UInt64? {
+        guard let tick = decayTickNanoseconds else { return nil }
+        let last = lastDecayTick.load(ordering: .relaxed)
+        guard now >= last + tick else { return last + tick - now }
+        lastDecayTick.store(now, ordering: .relaxed)
+        for bucket in buckets { _ = bucket.decay(budget: budget) }
+        return tick
+    }
+
+    /// Whether anything lies on a shelf.
+    var hasIdleMemory: Bool { buckets.contains { $0.state.withLock { $0.stacks.shelfCount > 0 } } }
+
+    /// Gives back the shelves and the calling thread's magazines. Returns bytes.
+    func trim() -> Int {
+        if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
+        return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
     }
 
     private func refuse(_ buffer: Buffer, _ reason: RefusedPut.Reason) {
@@ -217,6 +292,15 @@ final class PoolCore: Sendable {
                 bucketRow: min(bucket, buckets.count)
             )
         )
+    }
+
+    /// Where the whole of a buffer starts, if it is this pool's and not put yet.
+    func baseIfOutstanding(_ buffer: Buffer) -> UnsafeMutableRawPointer? {
+        let slot = SlotTable.slots + buffer.slotNumber
+        guard BufferShape.pool(buffer.shape) == index,
+            cmempool_load32(&slot.pointee.generation) == buffer.generation
+        else { return nil }
+        return slot.pointee.base
     }
 
     // MARK: - Stats and end
@@ -246,7 +330,7 @@ final class PoolCore: Sendable {
     func destroy() {
         ThreadCaches.poolWillEnd(self)
         var outstanding = oversized.destroy()
-        for bucket in buckets { outstanding += bucket.destroy() }
+        for bucket in buckets { outstanding += bucket.destroy(budget: budget) }
         PoolHook.installed?.didDestroyPool(index)
         // With buffers outstanding, the registry keeps this core, and so their memory and their pool's index.
         if outstanding == 0 { PoolRegistry.remove(index: index) }

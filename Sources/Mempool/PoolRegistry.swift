@@ -39,6 +39,18 @@ enum PoolRegistry {
     /// The pool at an index, or nil.
     static func pool(at index: Int) -> PoolCore? { state.withLock { $0.pools[index] } }
 
+    /// Every pool, destroyed ones with outstanding buffers included.
+    static var all: [PoolCore] { state.withLock { $0.pools.compactMap { $0 } } }
+
+    static func lockForFork() { state.lockForFork() }
+
+    /// Calls `body` for every pool; only between ``lockForFork()`` and ``unlockAfterFork()``.
+    static func forEachWhileLocked(_ body: (PoolCore) -> Void) {
+        state.withStateWhileLocked { $0.pools.forEach { pool in pool.map(body) } }
+    }
+
+    static func unlockAfterFork() { state.unlockAfterFork() }
+
     /// Forgets a pool whose index may be used again.
     static func remove(index: Int) {
         state.withLock { state in

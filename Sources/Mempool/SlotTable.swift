@@ -47,6 +47,10 @@ enum SlotTable {
         state.withLock { $0.returned[count, default: []].append(first) }
     }
 
+    static func lockForFork() { state.lockForFork() }
+
+    static func unlockAfterFork() { state.unlockAfterFork() }
+
     /// Gets and puts of a slot together since it first existed; odd while the slot is outstanding.
     @inline(__always)
     static func generation(of slot: Int) -> UInt64 {

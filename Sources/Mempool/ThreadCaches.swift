@@ -31,17 +31,17 @@ enum ThreadCaches {
     ) -> UnsafeMutablePointer<cmempool_cache>? {
         let bucketCount = pool.buckets.count
         let byteCount = cmempool_cache_bytes(UInt32(truncatingIfNeeded: bucketCount))
-        guard let memory = calloc(1, byteCount) else { return nil }
+        guard let memory = SystemMemory.allocate(byteCount) else { return nil }
         let cache = memory.bindMemory(to: cmempool_cache.self, capacity: 1)
         cache.pointee.slots = SlotTable.slots
         cache.pointee.thread = thread
         cache.pointee.pool_index = UInt32(truncatingIfNeeded: pool.index)
         cache.pointee.bucket_count = UInt32(truncatingIfNeeded: bucketCount)
-        for (index, bucket) in pool.buckets.enumerated() {
-            let magazine = cmempool_magazine_at(cache, index)
-            magazine.pointee.limit = UInt32(truncatingIfNeeded: bucket.magazineLimit)
-            magazine.pointee.shape = pool.shape(ofBucket: index)
+        for index in pool.buckets.indices {
+            // A limit of 0 until the magazine is first needed: see `PoolCore.open(_:bucket:)`.
+            cmempool_magazine_at(cache, index).pointee.shape = pool.shape(ofBucket: index)
         }
+        withUnsafeMutableBytes(of: &cache.pointee.first_buckets) { $0.copyBytes(from: pool.firstBuckets) }
         // Registered again whenever a cache is made: a destructor that ran may be followed by another use of the pool.
         if thread.pointee.is_registered == 0 { cmempool_register_thread(thread) }
         setOwned(thread, pool.index, cache)
@@ -79,6 +79,27 @@ enum ThreadCaches {
         setFast(cache.pointee.thread, index, nil)
         setOwned(cache.pointee.thread, index, nil)
         free(cache)
+    }
+
+    // MARK: - Fork
+
+    static func lockForFork() { all.lockForFork() }
+
+    static func unlockAfterFork() { all.unlockAfterFork() }
+
+    /// In a forked child: takes back the magazines of the threads that the child does not have.
+    static func takeBackAfterFork() {
+        let survivor = cmempool_thread_current()
+        all.withLock { all in
+            for (index, entries) in all {
+                all[index] = entries.filter { $0.cache.pointee.thread == survivor }
+                for entry in entries where entry.cache.pointee.thread != survivor {
+                    // The thread's own memory is gone with it, so there is nothing to detach from.
+                    if let pool = PoolRegistry.pool(at: index) { pool.takeBackInterrupted(entry.cache) }
+                    free(entry.cache)
+                }
+            }
+        }
     }
 
     // MARK: - The C structure's arrays

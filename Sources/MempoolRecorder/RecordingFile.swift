@@ -38,12 +38,23 @@ final class RecordingFile: Sendable {
         var offset = RecordingLayout.headerBytes
         var offsets: [Int] = []
         var capacities: [Int] = []
+        let sizeLimit = path == nil ? nil : Self.fileSizeLimit()
         for section in RecordingSection.allCases {
-            let capacity = Self.capacity(of: section, ledgerLimit: ledgerLimit)
+            var capacity = Self.capacity(of: section, ledgerLimit: ledgerLimit)
+            if let sizeLimit {
+                // Growing beyond the limit would be a signal in the program, so the two large sections, which come last,
+                // share what there is: a quarter of the rest for stacks, all of it for the ledger.
+                let rest = (sizeLimit - offset) / section.recordBytes
+                if section == .stacks { capacity = min(capacity, rest / 4) }
+                if section == .ledger { capacity = min(capacity, rest) }
+            }
             offsets.append(offset)
             capacities.append(capacity)
             let page = RecordingLayout.pageBytes
             offset += (capacity * section.recordBytes + page - 1) / page * page
+        }
+        if let path, let sizeLimit, sizeLimit < Self.smallestFileBytes {
+            throw RecordingFileError(path: path, errorNumber: EFBIG)
         }
         self.offsets = offsets
         self.capacities = capacities
@@ -94,6 +105,19 @@ final class RecordingFile: Sendable {
         case .stacks: RecordingLimits.stackWords
         case .ledger: ledgerLimit
         }
+    }
+
+    /// Below this a recording holds too little to be worth a file: about 1.3 MiB of fixed sections come before the ledger.
+    private static let smallestFileBytes = 4 << 20
+
+    /// The process's limit on file sizes, in whole pages; nil if there is none.
+    private static func fileSizeLimit() -> Int? {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0, limit.rlim_cur < rlim_t(Int.max)
+        else {
+            return nil
+        }
+        return Int(limit.rlim_cur) / RecordingLayout.pageBytes * RecordingLayout.pageBytes
     }
 
     private func emptyHeader() -> RecordingHeader {

@@ -39,10 +39,10 @@ extension Recording {
             for (index, record) in records.enumerated() {
                 var settled: LedgerRecord? = record
                 if mayChange {
-                    let unchanged =
+                    let isSettled =
                         index < before.count && index < after.count
-                        && before[index].sequence == after[index].sequence && record.sequence == after[index].sequence
-                    if !unchanged || record.state == .inProgress { settled = readAgain(at: offset + index * stride) }
+                        && Self.isSettled(record, between: before[index].sequence, and: after[index].sequence)
+                    if !isSettled { settled = readAgain(at: offset + index * stride) }
                 }
                 guard let settled, settled.state != .inProgress else {
                     scan.inProgress += 1
@@ -72,6 +72,11 @@ extension Recording {
         return readAgain(at: Self.offset(.ledger, header) + slot * MemoryLayout<LedgerRecord>.stride)
     }
 
+    /// Whether a record was published when it was copied: its sequence was the same before and after, and not the mark.
+    static func isSettled(_ record: LedgerRecord, between before: UInt64, and after: UInt64) -> Bool {
+        before == after && record.sequence == after && record.state != .inProgress
+    }
+
     /// The record between two equal reads of its sequence, or nil if none was seen.
     private func readAgain(at offset: Int) -> LedgerRecord? {
         for _ in 0..<Self.tornReadLimit {
@@ -80,7 +85,7 @@ extension Recording {
                 let record = file.records(of: LedgerRecord.self, count: 1, at: offset).first,
                 let after = file.records(of: UInt64.self, count: 1, at: offset).first
             else { return nil }
-            if before == after, record.sequence == after, record.state != .inProgress { return record }
+            if Self.isSettled(record, between: before, and: after) { return record }
         }
         return nil
     }

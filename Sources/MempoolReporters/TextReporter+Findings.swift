@@ -115,7 +115,8 @@ extension TextReporter {
             let mark = isSite ? canvas.glyph("➜ ", "> ") : "  "
             let emphasis: TextCanvas.Emphasis? = isSite ? .strong : frame.isUserCode ? nil : .faint
             func painted(_ text: String) -> String { emphasis.map { canvas.paint(text, $0) } ?? text }
-            let place = canvas.place(frame) ?? (name.hasPrefix(frame.module) ? "" : canvas.clean(frame.module))
+            let place =
+                canvas.place(frame) ?? (frame.function.hasPrefix(frame.module) ? "" : canvas.clean(frame.module))
             let placePainted = frame.isUserCode ? canvas.paint(place, .place) : canvas.paint(place, .faint)
             if name.count > most {
                 canvas.line("     " + mark + painted(name))

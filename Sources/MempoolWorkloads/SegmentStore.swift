@@ -82,7 +82,8 @@ struct SegmentStore {
 extension WorkloadError {
     /// The sentence of the segment, as part of a line.
     init(_ error: SegmentError) {
-        self.init(error.description.hasSuffix(".") ? String(error.description.dropLast()) : error.description)
+        let sentence = error.description.hasSuffix(".") ? String(error.description.dropLast()) : error.description
+        self.init(error.code == .diskFull ? sentence + "; choose a place with more room with --directory" : sentence)
     }
 }
 

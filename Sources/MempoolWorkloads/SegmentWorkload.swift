@@ -1,10 +1,13 @@
 // Workload `segment`: a real file becomes records of a log; the log is reopened, read back and compared, byte for byte.
 
+internal import Glibc
 internal import Mempool
 internal import SegmentLog
 
 enum SegmentWorkload {
     static func run(_ job: WorkloadJob) throws(WorkloadError) -> WorkloadSummary {
+        // A file size limit is then an error of the write, with a file and a position, and not the end of the process.
+        signal(SIGXFSZ, SIG_IGN)
         // Before anything is made: an input that cannot be used should leave no trace.
         let shape: InputShape? =
             if let path = job.options.input {

@@ -123,7 +123,12 @@ struct DoctorProcess {
         var mask = sigset_t()
         sigemptyset(&mask)
         posix_spawnattr_setsigmask(&attributes, &mask)
-        posix_spawnattr_setflags(&attributes, Self.newSession | Int16(POSIX_SPAWN_SETSIGMASK))
+        // Tests that run beside this one may ignore signals: the segment workload ignores SIGXFSZ.
+        var defaults = sigset_t()
+        sigfillset(&defaults)
+        posix_spawnattr_setsigdefault(&attributes, &defaults)
+        let flags = Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)
+        posix_spawnattr_setflags(&attributes, Self.newSession | flags)
 
         let executable = try Self.executable
         let ignoring = ignoredSignal.map { "trap '' \($0); " } ?? ""

@@ -23,6 +23,11 @@ final class ScratchDirectory: Sendable {
 /// Makes the settings of the coming recorder; to be called first in an exit test, before any pool is used.
 private func debug(_ settings: String) { setenv("MEMPOOL_DEBUG", settings, 1) }
 
+private func limitFileSize(_ bytes: Int) {
+    var limit = rlimit(rlim_cur: rlim_t(bytes), rlim_max: rlim_t(bytes))
+    setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+}
+
 @inline(never) private func leak(_ size: Int) { getBuffer(size)[0] = 1 }
 
 @Suite("Recorded processes")
@@ -214,6 +219,28 @@ struct RecordedProcessTests {
             text.contains("mempool: cannot create /proc/nowhere/a.mempool: No such file or directory; findings are"))
         #expect(text.contains("mempool:   leak: 1 buffer, 512 B"))
         #expect(!text.contains("mempool-doctor report"))
+    }
+
+    @Test("a limit on file sizes makes the recording smaller, and too small a limit does without, but no signal comes")
+    func fileSizeLimit() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            limitFileSize(8 << 20)
+            debug("full,quiet,recording=\(path)")
+            for _ in 0..<200_000 { leak(10) }
+            exit(0)
+        }
+        let recording = try read(path)
+        #expect(recording.header.dropped.ledger > 0)
+        #expect(outstanding(recording).count + Int(recording.header.dropped.ledger) == 200_000)
+        await #expect(processExitsWith: .exitCode(7)) { [path = path as String] in
+            limitFileSize(100_000)
+            debug("full,quiet,exitcode=7,recording=\(path)-2")
+            leak(10)
+            exit(0)
+        }
+        #expect(!FileManager.default.fileExists(atPath: path + "-2"))
     }
 
     @Test("an unknown key gives one line and the recorder runs")

@@ -43,6 +43,8 @@ typedef struct cmempool_cache {
     struct cmempool_thread *_Nonnull thread;
     uint32_t pool_index;
     uint32_t bucket_count;
+    /// By bit width of a size less one: the first bucket that may serve it.
+    uint8_t first_buckets[72];
     cmempool_magazine magazines[];
 } cmempool_cache;
 
@@ -74,6 +76,10 @@ CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_magazine_slots(cmempool_magazine *_N
     return magazine->slots;
 }
 
+CMEMPOOL_INLINE uint8_t cmempool_first_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
+    return cache->first_buckets[width];
+}
+
 CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
     return sizeof(cmempool_cache) + bucket_count * sizeof(cmempool_magazine);
 }
@@ -82,8 +88,15 @@ CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
 void cmempool_register_thread(cmempool_thread *_Nonnull thread);
 /// Implemented by the pool: returns the thread's magazines. May run more than once for a thread.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
+/// Starts a detached thread that takes no signals; false if there can be none.
+bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
+/// Has the three functions called around every `fork`, in its thread.
+void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
+                          void (*_Nonnull in_child)(void));
 /// The kernel's identifier of the calling thread; cached per thread.
 uint32_t cmempool_thread_id(void);
+/// In a forked child the thread has another identifier.
+void cmempool_forget_thread_id(void);
 
 // MARK: - Atomic access to plain memory
 // Swift's atomics cannot be laid over memory that another process reads or that a C structure owns.
@@ -113,11 +126,9 @@ CMEMPOOL_INLINE uint64_t cmempool_add64(uint64_t *_Nonnull p, uint64_t v) {
 CMEMPOOL_INLINE bool cmempool_exchange64(uint64_t *_Nonnull p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
+/// Keeps the compiler from moving stores across it; no instruction.
+CMEMPOOL_INLINE void cmempool_keep_order(void) { __atomic_signal_fence(__ATOMIC_RELEASE); }
 CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
-
-/// Tell the thread sanitizer that a lock was taken or is about to be released; nothing in other builds.
-void cmempool_did_lock(void *_Nonnull lock);
-void cmempool_will_unlock(void *_Nonnull lock);
 
 // MARK: - The recorder's seams
 

@@ -1,0 +1,41 @@
+// `ForkSafety`: what makes the pools usable in a forked child.
+
+internal import CMempoolPlatform
+
+/// Holds every lock of the pools across a `fork`, so that the child, which has only the forking thread, finds none of them
+/// taken and no structure half changed.
+enum ForkSafety {
+    /// Registers the handlers, once.
+    static let install: Void = cmempool_around_fork(beforeFork, afterForkInParent, afterForkInChild)
+
+    fileprivate static func lock() {
+        ThreadCaches.lockForFork()
+        PoolRegistry.lockForFork()
+        PoolRegistry.forEachWhileLocked { pool in
+            pool.buckets.forEach { $0.state.lockForFork() }
+            pool.oversized.state.lockForFork()
+        }
+        SlotTable.lockForFork()
+    }
+
+    fileprivate static func unlock() {
+        SlotTable.unlockAfterFork()
+        PoolRegistry.forEachWhileLocked { pool in
+            pool.buckets.forEach { $0.state.unlockAfterFork() }
+            pool.oversized.state.unlockAfterFork()
+        }
+        PoolRegistry.unlockAfterFork()
+        ThreadCaches.unlockAfterFork()
+    }
+}
+
+private func beforeFork() { ForkSafety.lock() }
+
+private func afterForkInParent() { ForkSafety.unlock() }
+
+private func afterForkInChild() {
+    ForkSafety.unlock()
+    cmempool_forget_thread_id()
+    IdleDecayThread.forgetAfterFork()
+    ThreadCaches.takeBackAfterFork()
+}

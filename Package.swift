@@ -63,6 +63,7 @@ let package = Package(
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
+        .testTarget(name: "MempoolBenchmarksTests", dependencies: ["MempoolBenchmarks"]),
         .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]

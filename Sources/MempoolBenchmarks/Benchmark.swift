@@ -74,7 +74,7 @@ package struct Benchmark {
 
     private func row(_ plan: RowPlan, _ samples: [[Sample]]) -> BenchmarkRow? {
         let measurements = zip(plan.contenders, samples).map {
-            Measurement(contender: $0.name, samples: $1, gauge: gauge)
+            BenchmarkMeasurement(contender: $0.name, samples: $1, gauge: gauge)
         }
         // Without its subject a row says nothing.
         guard let subject = measurements.first, subject != nil else { return nil }
@@ -162,7 +162,8 @@ package struct Benchmark {
             }
             runners.removeAll { runner in
                 guard let failure = runner.failure else { return false }
-                failures.append("\(row.group.rawValue) \(row.label): \(row.contenders[runner.index].name): \(failure)")
+                let contender = row.contenders[runner.index].name
+                failures.append("\(row.group.rawValue) \(row.label): \(contender): \(failure)")
                 return true
             }
             for runner in runners { result[runner.index] = runner.samples }
@@ -174,7 +175,8 @@ package struct Benchmark {
 
     private func hasEnough(_ runners: [Runner]) -> Bool {
         runners.allSatisfy { runner in
-            runner.samples.count(where: gauge.isQuiet) >= min(options.rounds / 2, Measurement.enoughSamples * 3)
+            runner.samples.count(where: gauge.isQuiet)
+                >= min(options.rounds / 2, BenchmarkMeasurement.enoughSamples * 3)
         }
     }
 
@@ -223,7 +225,8 @@ enum Machine {
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 1024)
         while fgets(&line, Int32(line.count), file) != nil {
-            let text = String(decoding: line.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            let bytes = line.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }
+            let text = String(decoding: bytes, as: UTF8.self)
             guard text.hasPrefix("model name"), let colon = text.firstIndex(of: ":") else { continue }
             return text[text.index(after: colon)...].split(separator: " ").joined(separator: " ")
         }

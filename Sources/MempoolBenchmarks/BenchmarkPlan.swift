@@ -110,9 +110,11 @@ struct BenchmarkPlan: Sendable, Equatable {
             return options.sizes.map { allocatorRow(group, .handoff, size: $0, threads: 2, options) }
         case .pages:
             return options.sizes.filter { $0 >= 65_536 }.map { size in
-                sizedRow(group, .pages, size: size, [
-                    ("glibc", .malloc), ("[UInt8]", .array), ("fresh memory", .fresh),
-                ])
+                sizedRow(
+                    group, .pages, size: size,
+                    [
+                        ("glibc", .malloc), ("[UInt8]", .array), ("fresh memory", .fresh),
+                    ])
             }
         case .threads:
             return threadCounts.filter { $0 != 2 }.map(threadsRow)
@@ -195,14 +197,15 @@ struct BenchmarkPlan: Sendable, Equatable {
     }
 
     private static func threadsRow(_ threads: Int) -> RowPlan {
-        RowPlan(
+        let label = threads == 1 ? "1 thread" : "\(threads) threads"
+        return RowPlan(
             group: .threads,
             workload: BenchmarkGroup.threads.abstract,
-            label: threads == 1 ? "1 thread" : "\(threads) threads",
+            label: label,
             size: usualSize,
             threads: threads,
             contenders: [
-                contender("\(threads) threads", .plain, .scaling, size: usualSize, threads: threads),
+                contender(label, .plain, .scaling, size: usualSize, threads: threads),
                 contender("2 threads", .plain, .scaling, size: usualSize, threads: 2),
             ]
         )

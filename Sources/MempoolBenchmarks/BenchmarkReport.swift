@@ -3,7 +3,7 @@
 internal import Foundation
 
 /// What one contender needed in one row.
-package struct Measurement: Codable, Equatable, Sendable {
+package struct BenchmarkMeasurement: Codable, Equatable, Sendable {
     package var contender: String
     /// Per operation: the median.
     package var nanoseconds: Double
@@ -29,10 +29,10 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
     package var size: Int?
     package var threads: Int
     /// The subject's first.
-    package var measurements: [Measurement]
+    package var measurements: [BenchmarkMeasurement]
 
     /// The fastest of the others.
-    package var fastestPeer: Measurement? { measurements.dropFirst().min { $0.nanoseconds < $1.nanoseconds } }
+    package var fastestPeer: BenchmarkMeasurement? { measurements.dropFirst().min { $0.nanoseconds < $1.nanoseconds } }
 
     /// The subject's time over that of the fastest peer; for `threads` its throughput over that with two threads.
     package var ratio: Double? {
@@ -66,7 +66,7 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
         label = try container.decode(String.self, forKey: .label)
         size = try container.decodeIfPresent(Int.self, forKey: .size)
         threads = try container.decode(Int.self, forKey: .threads)
-        measurements = try container.decode([Measurement].self, forKey: .measurements)
+        measurements = try container.decode([BenchmarkMeasurement].self, forKey: .measurements)
     }
 
     package init(
@@ -75,7 +75,7 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
         label: String,
         size: Int?,
         threads: Int,
-        measurements: [Measurement]
+        measurements: [BenchmarkMeasurement]
     ) {
         self.group = group
         self.workload = workload

@@ -14,7 +14,7 @@ package enum BenchmarkText {
             if section[0].group == .pair {
                 let threads = section[0].threads
                 if let flatness = report.flatness.first(where: { $0.threads == threads }) {
-                    lines.append("flatness: slowest size / fastest size of mempool: \(ratio(flatness.ratio))")
+                    lines.append("  slowest size / fastest size of mempool: \(ratio(flatness.ratio))")
                 }
                 lines += SizeCurve.draw(section, unicode: unicode).map { "  " + $0 }
             }
@@ -108,7 +108,7 @@ package enum BenchmarkText {
     private static func text(_ memory: RecorderMemory) -> [String] {
         let total = memory.heapBytesPerBuffer + memory.recordingBytesPerBuffer
         return [
-            "each of \(memory.buffers) outstanding buffers costs \(decimal(total, places: 0)) bytes: "
+            "  each of \(grouped(memory.buffers)) outstanding buffers costs \(decimal(total, places: 0)) bytes: "
                 + "\(decimal(memory.recordingBytesPerBuffer, places: 0)) in the recording, "
                 + "\(decimal(memory.heapBytesPerBuffer, places: 0)) on the heap"
         ]
@@ -139,7 +139,7 @@ package enum BenchmarkText {
     // MARK: - Numbers
 
     /// `7.1`, `120`, `2,410`, `~7.1`: three digits, which is more than the machine repeats.
-    static func time(_ measurement: Measurement) -> String {
+    static func time(_ measurement: BenchmarkMeasurement) -> String {
         (measurement.isEstimate ? "~" : "") + number(measurement.nanoseconds)
     }
 
@@ -173,7 +173,8 @@ package enum BenchmarkText {
     /// `512 B`, `64 KiB`, `1.5 MiB`.
     static func bytes(_ count: Int) -> String {
         for (unit, name) in [(1 << 20, "MiB"), (1 << 10, "KiB")] where count >= unit {
-            return (count % unit == 0 ? "\(count / unit)" : decimal(Double(count) / Double(unit), places: 1)) + " " + name
+            return (count % unit == 0 ? "\(count / unit)" : decimal(Double(count) / Double(unit), places: 1)) + " "
+                + name
         }
         return "\(count) B"
     }

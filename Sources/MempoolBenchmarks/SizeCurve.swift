@@ -11,7 +11,9 @@ enum SizeCurve {
     /// - Parameter section: Rows of one table, by size. With fewer than three sizes there is no curve to see.
     static func draw(_ section: [BenchmarkRow], unicode: Bool) -> [String] {
         let times = section.flatMap { $0.measurements.map(\.nanoseconds) }.filter { $0 > 0 }
-        guard section.count >= 3, let fastest = times.min(), let slowest = times.max(), slowest > fastest else { return [] }
+        guard section.count >= 3, let fastest = times.min(), let slowest = times.max(), slowest > fastest else {
+            return []
+        }
         let span = log2(slowest / fastest)
         /// 0 at the top.
         func level(_ nanoseconds: Double) -> Int {
@@ -59,7 +61,8 @@ enum SizeCurve {
     }
 
     private static func pad(_ text: String, to width: Int) -> String {
-        text.count >= width ? String(text.prefix(width - 1)) + " " : text + String(repeating: " ", count: width - text.count)
+        let text = text.prefix(width - 1)
+        return text + String(repeating: " ", count: width - text.count)
     }
 
     private static func trimmed(_ line: String) -> String {

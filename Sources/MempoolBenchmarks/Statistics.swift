@@ -51,7 +51,7 @@ struct NoiseGauge: Sendable {
     }
 }
 
-extension Measurement {
+extension BenchmarkMeasurement {
     /// Quiet samples that suffice for a median of raw times.
     static let enoughSamples = 5
 

@@ -68,7 +68,8 @@ package enum Worker {
         defer { fclose(maps) }
         var line = [CChar](repeating: 0, count: 8192)
         while fgets(&line, Int32(line.count), maps) != nil {
-            let text = String(decoding: line.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            let bytes = line.prefix { $0 != 0 && $0 != 10 }.map { UInt8(bitPattern: $0) }
+            let text = String(decoding: bytes, as: UTF8.self)
             guard text.hasSuffix(".mempool"), let slash = text.firstIndex(of: "/") else { continue }
             var information = stat()
             guard stat(String(text[slash...]), &information) == 0 else { continue }
@@ -105,7 +106,11 @@ package enum Worker {
                     depth: isPages ? pagesDepth : fifoDepth,
                     touchesPages: isPages
                 )
-                return Workload { workload.run($0) } finish: { workload.finish() }
+                return Workload {
+                    workload.run($0)
+                } finish: {
+                    workload.finish()
+                }
             }
         case .handoff:
             var capacity = handoffLimit.buffers

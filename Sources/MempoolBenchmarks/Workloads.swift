@@ -154,7 +154,8 @@ final class HandoffRing<Block>: @unchecked Sendable {
     init(capacity: Int) {
         self.capacity = UInt64(capacity)
         places = .allocate(capacity: capacity)
-        indexes = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128).bindMemory(to: UInt64.self, capacity: 32)
+        indexes = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128)
+            .bindMemory(to: UInt64.self, capacity: 32)
         indexes.initialize(repeating: 0, count: 32)
     }
 

@@ -19,6 +19,8 @@ let package = Package(
     products: [
         // Both targets, so that a program which depends on the pool has the recorder with nothing to call.
         .library(name: "Mempool", targets: ["Mempool", "MempoolRecorder"]),
+        // Bridges to Foundation and Dispatch, apart so that the pool does not need them.
+        .library(name: "MempoolFoundation", targets: ["MempoolFoundation"]),
         .executable(name: "mempool-doctor", targets: ["mempool-doctor"]),
     ],
     traits: [
@@ -35,6 +37,7 @@ let package = Package(
         // The pool and its recorder.
         .target(name: "CMempoolPlatform", cSettings: recorderDefine),
         .target(name: "Mempool", dependencies: ["CMempoolPlatform"]),
+        .target(name: "MempoolFoundation", dependencies: ["Mempool"]),
         .target(name: "MempoolRecording"),
         .target(name: "MempoolRecorder", dependencies: ["Mempool", "MempoolRecording", "CMempoolPlatform"]),
 
@@ -64,7 +67,14 @@ let package = Package(
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
         .testTarget(name: "MempoolBenchmarksTests", dependencies: ["MempoolBenchmarks"]),
-        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
+        // A program of its own, as it replaces malloc.
+        .target(name: "CAllocationProbe", path: "Tests/AllocationProbe/C"),
+        .executableTarget(
+            name: "allocation-probe", dependencies: ["CAllocationProbe", "Mempool"],
+            path: "Tests/AllocationProbe/Program"
+        ),
+        .testTarget(name: "MempoolTests", dependencies: ["allocation-probe", "Mempool"]),
+        .testTarget(name: "MempoolFoundationTests", dependencies: ["MempoolFoundation"]),
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),

@@ -95,7 +95,9 @@ public struct Buffer: @unchecked Sendable {
 
     /// Calls the body with the ``count`` bytes of the buffer, for reading and writing. The pointer must not outlive the put.
     @inlinable
-    public func withUnsafeMutableBytes<R>(_ body: (UnsafeMutableRawBufferPointer) throws -> R) rethrows -> R {
+    public func withUnsafeMutableBytes<R, E: Error>(
+        _ body: (UnsafeMutableRawBufferPointer) throws(E) -> R
+    ) throws(E) -> R {
         try body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
     }
 

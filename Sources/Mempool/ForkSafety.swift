@@ -16,9 +16,11 @@ enum ForkSafety {
             pool.oversized.state.lockForFork()
         }
         SlotTable.lockForFork()
+        RawAddresses.lockForFork()
     }
 
     fileprivate static func unlock() {
+        RawAddresses.unlockAfterFork()
         SlotTable.unlockAfterFork()
         PoolRegistry.forEachWhileLocked { pool in
             pool.buckets.forEach { $0.state.unlockAfterFork() }

@@ -25,13 +25,14 @@ final class OversizedCore: Sendable {
         let taken = state.withLock { state -> Int? in
             guard let slot = state.free.popLast() ?? SlotTable.takeRun(of: 1) else { return nil }
             state.outstanding[slot] = capacity
+            // Under the lock, as a put by address reads it.
+            SlotTable.slots[slot].base = memory
             return slot
         }
         guard let slot = taken else {
             SystemMemory.unmap(memory, capacity)
             throw PoolAllocationError(byteCount: capacity, errorNumber: ENOSPC)
         }
-        SlotTable.slots[slot].base = memory
         gets.add(1, ordering: .relaxed)
         return (slot, capacity)
     }

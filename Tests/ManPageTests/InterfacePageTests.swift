@@ -1,4 +1,4 @@
-// Tests that mempool.3 shows the interface that the module Mempool really has, compared by name.
+// Tests that mempool.3 shows the interface that the modules Mempool and MempoolFoundation have, compared by name.
 
 import Foundation
 import Testing
@@ -24,8 +24,11 @@ struct InterfacePageTests {
     }
 
     static func sourceLines() throws -> [String] {
-        let folder = Checkout.root.appendingPathComponent("Sources/Mempool")
-        let files = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
+        let files = try ["Sources/Mempool", "Sources/MempoolFoundation"].flatMap {
+            try FileManager.default.contentsOfDirectory(
+                at: Checkout.root.appendingPathComponent($0), includingPropertiesForKeys: nil
+            )
+        }
         return try files.filter { $0.pathExtension == "swift" }.flatMap {
             try String(contentsOf: $0, encoding: .utf8).components(separatedBy: "\n")
                 .map { $0.trimmingCharacters(in: .whitespaces) }

@@ -51,10 +51,11 @@ private let isLong = ProcessInfo.processInfo.environment["MEMPOOL_LONG_TESTS"] =
 
 @Suite("Concurrency")
 struct ConcurrencyTests {
-    @Test("threads that get and put at random keep the balance", arguments: [1, 2, 4, 8])
+    @Test("threads that get and put at random keep the balance", arguments: [1, 2, 4, 8, 16, 64])
     func randomGetsAndPuts(threads: Int) {
         let pool = BufferPool()
-        let operations = isLong ? 1_000_000 : 20_000
+        // The same work in all, however many share it.
+        let operations = (isLong ? 8_000_000 : 80_000) / max(threads, 4)
         let corruptions = Atomic<Int>(0)
         onThreads(threads) { index in
             var random = SplitMix64(state: UInt64(index))
@@ -166,6 +167,89 @@ struct ConcurrencyTests {
         }
         let stats = pool.stats()
         #expect(stats.gets == 4000 && stats.puts == 4000 && stats.inUse == 0)
+    }
+
+    @Test("threads that come and go with buffers of others in hand lose none", arguments: [2, 8, 16])
+    func threadChurn(threads: Int) {
+        let pool = BufferPool()
+        let inFlight = Guarded<[Buffer]>([])
+        let corruptions = Atomic<Int>(0)
+        let generations = isLong ? 500 : 20
+        for generation in 0..<generations {
+            onThreads(threads) { index in
+                var random = SplitMix64(state: UInt64(generation * threads + index))
+                for _ in 0..<50 {
+                    // Puts what threads of earlier generations got, which have ended since.
+                    let old = inFlight.withLock { all -> Buffer? in
+                        guard !all.isEmpty else { return nil }
+                        return all.remove(at: Int.random(in: 0..<all.count, using: &random))
+                    }
+                    if let old {
+                        if old[0] != UInt8(truncatingIfNeeded: old.count) { corruptions.add(1, ordering: .relaxed) }
+                        pool.put(old)
+                    }
+                    let buffer = pool.get(Int.random(in: 1...20_000, using: &random))
+                    buffer[0] = UInt8(truncatingIfNeeded: buffer.count)
+                    inFlight.withLock { $0.append(buffer) }
+                }
+            }
+        }
+        for buffer in inFlight.withLock({ $0 }) { pool.put(buffer) }
+        let stats = pool.stats()
+        #expect(corruptions.load(ordering: .relaxed) == 0)
+        #expect(stats.gets == UInt64(generations * threads * 50))
+        #expect(stats.gets == stats.puts && stats.inUse == 0 && stats.discarded == 0)
+    }
+
+    @Test("threads that put by address, each its own, find their buffers while the pool grows", arguments: [1, 4, 16])
+    func rawPuts(threads: Int) {
+        let pool = BufferPool()
+        let operations = (isLong ? 400_000 : 8000) / threads
+        onThreads(threads) { index in
+            var random = SplitMix64(state: UInt64(index))
+            var held: [UnsafeMutableRawBufferPointer] = []
+            for _ in 0..<operations {
+                if held.count < 20, Bool.random(using: &random) {
+                    let isOversized = Int.random(in: 0..<200, using: &random) == 0
+                    held.append(pool.getRaw(isOversized ? 17 << 20 : Int.random(in: 1...70_000, using: &random)))
+                } else if !held.isEmpty {
+                    pool.putRaw(held.remove(at: Int.random(in: 0..<held.count, using: &random)).baseAddress)
+                }
+            }
+            for memory in held { pool.putRaw(memory.baseAddress) }
+        }
+        let stats = pool.stats()
+        #expect(stats.gets == stats.puts && stats.inUse == 0)
+        #expect(stats.discards.oversized == stats.oversized && stats.discarded == stats.oversized)
+    }
+
+    @Test("tasks that lend themselves buffers, and pass leases on, keep the balance")
+    func asynchronousLending() async {
+        let pool = BufferPool()
+        @Sendable func finish(_ lease: consuming Lease, _ mark: UInt8) async {
+            await Task.yield()
+            #expect(lease.buffer[0] == mark)
+            lease.put()
+        }
+        await withTaskGroup(of: Void.self) { group in
+            for index in 0..<100 {
+                group.addTask {
+                    for round in 0..<10 {
+                        let mark = UInt8(truncatingIfNeeded: index &* round)
+                        await pool.withBuffer(100 * index + 1) { buffer in
+                            buffer[0] = mark
+                            await Task.yield()
+                            #expect(buffer[0] == mark)
+                        }
+                        let lease = pool.lease(100 * index + 1)
+                        lease.buffer[0] = mark
+                        await finish(lease, mark)
+                    }
+                }
+            }
+        }
+        let stats = pool.stats()
+        #expect(stats.gets == 2000 && stats.puts == 2000 && stats.inUse == 0 && stats.discarded == 0)
     }
 
     @Test("pools come and go while threads live on")

@@ -91,6 +91,16 @@ struct ConfigurationTests {
         #expect(pool.stats().inUse == 0)
     }
 
+    @Test("an address finds its buffer in odd layouts, and a gap between two buffers belongs to nobody")
+    func rawInOddLayouts() throws {
+        let pool = try BufferPool(configuration: PoolConfiguration(layout: BucketLayout(capacities: [100, 5000])))
+        let raw = (0..<50).flatMap { _ in [pool.getRaw(100), pool.getRaw(5000)] }
+        if let base = raw[1].baseAddress { pool.putRaw(base + 6000) }
+        #expect(pool.stats().discards.foreign == 1 && pool.stats().inUse == 100)
+        for bytes in raw { pool.putRaw(bytes.baseAddress) }
+        #expect(pool.stats().inUse == 0 && pool.stats().puts == 100 && pool.stats().discarded == 1)
+    }
+
     @Test("a pool that may keep nothing keeps nothing")
     func noIdleMemory() throws {
         let pool = try BufferPool(configuration: PoolConfiguration(idleLimit: .bytes(0)))

@@ -1,0 +1,187 @@
+// Buffers as plain memory, for C: a get that gives a pointer, and a put that finds the buffer by its address.
+
+internal import CMempoolPlatform
+
+extension BufferPool {
+    /// Hands out a buffer as plain memory, for code that cannot carry a ``Buffer``, such as a C library.
+    ///
+    /// It is a get like any other. To be put with ``putRaw(_:)``.
+    ///
+    /// - Parameter size: Bytes, as in ``get(_:)``. 0 gives a nil address.
+    /// - Returns: `size` bytes; their contents are whatever was there before.
+    @inlinable
+    public func getRaw(_ size: Int) -> UnsafeMutableRawBufferPointer {
+        let buffer = get(size)
+        return UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count)
+    }
+
+    /// Takes a buffer back by the address of its first byte, however it was got: by ``getRaw(_:)``, or by ``get(_:)``
+    /// and handed on as a pointer.
+    ///
+    /// Mistakes are refused and counted as in ``put(_:)``: an address that is no pool's is a foreign put, one of another
+    /// pool's memory a wrong-pool put, one inside an outstanding buffer a wrong-capacity put. But an address carries no
+    /// ticket, so less is promised: a second put is caught only until the memory is handed out again; after that it takes
+    /// the buffer from its new owner, whose own put is then the double put. The second put of an oversized buffer is a
+    /// foreign put, as its memory is gone. Where this matters, keep the ``Buffer``.
+    ///
+    /// - Parameter address: Of the first byte. nil is the put of an empty buffer and does nothing.
+    /// - Complexity: O(log memory of the pool), with a lock; an address that is not the pool's searches all pools.
+    public func putRaw(_ address: UnsafeMutableRawPointer?) {
+        guard let address else { return }
+        put(core.buffer(at: address) ?? PoolRegistry.buffer(at: address) ?? RawAddresses.foreign(address))
+    }
+}
+
+/// What a pool's slabs looked like at some moment, by address, so that an address is found without searching them all.
+///
+/// A table is only a hint: slabs come and go, so whatever it says is checked against the bucket itself, under the bucket's
+/// lock; an address that is not found makes the table anew. Thread-safe.
+enum RawAddresses {
+    struct Entry {
+        var start: UInt
+        var byteCount: UInt
+        var bucket: Int
+        var firstSlot: Int
+    }
+
+    /// Ascending by start, by pool index.
+    private static let tables = Guarded<[Int: [Entry]]>([:])
+
+    static func lockForFork() { tables.lockForFork() }
+
+    static func unlockAfterFork() { tables.unlockAfterFork() }
+
+    /// The entry whose memory holds an address.
+    static func entry(at address: UInt, of pool: PoolCore) -> Entry? {
+        tables.withLock { tables in search(tables[pool.index] ?? [], address) }
+    }
+
+    /// The same, after reading the slabs of the pool again.
+    ///
+    /// - Complexity: O(n log n) for n slabs.
+    static func freshEntry(at address: UInt, of pool: PoolCore) -> Entry? {
+        var table: [Entry] = []
+        for (index, bucket) in pool.buckets.enumerated() {
+            table += bucket.state.withLock { state in
+                state.slabs.map {
+                    Entry(
+                        start: UInt(bitPattern: $0.base), byteCount: UInt($0.byteCount), bucket: index,
+                        firstSlot: $0.firstSlot
+                    )
+                }
+            }
+        }
+        table.sort { $0.start < $1.start }
+        let found = search(table, address)
+        let finished = table
+        tables.withLock { $0[pool.index] = finished }
+        return found
+    }
+
+    private static func search(_ table: [Entry], _ address: UInt) -> Entry? {
+        guard let entry = table.last(upTo: address, by: \.start), address - entry.start < entry.byteCount else {
+            return nil
+        }
+        return entry
+    }
+
+    /// A buffer whose put is a foreign put.
+    static func foreign(_ address: UnsafeMutableRawPointer) -> Buffer {
+        // One byte: nothing is known about the memory but that it is there.
+        Buffer(wrapping: UnsafeMutableRawBufferPointer(start: address, count: 1))
+    }
+}
+
+extension PoolCore {
+    /// The buffer that an address belongs to, with the ticket it has or had last; nil if this pool never handed it out.
+    ///
+    /// An address inside the buffer gives the slice that begins there.
+    fileprivate func buffer(at address: UnsafeMutableRawPointer) -> Buffer? {
+        let number = UInt(bitPattern: address)
+        if let entry = RawAddresses.entry(at: number, of: self), let found = buffer(at: address, in: entry) {
+            return found
+        }
+        if let (slot, capacity) = oversized.slot(at: number) {
+            return buffer(at: address, slot: slot, bucket: BufferShape.noBucket, capacity: capacity)
+        }
+        guard let entry = RawAddresses.freshEntry(at: number, of: self) else { return nil }
+        return buffer(at: address, in: entry)
+    }
+
+    private func buffer(at address: UnsafeMutableRawPointer, in entry: RawAddresses.Entry) -> Buffer? {
+        let bucket = buckets[entry.bucket]
+        guard let slot = bucket.slot(at: UInt(bitPattern: address), inSlabOf: entry.firstSlot) else { return nil }
+        return buffer(at: address, slot: slot, bucket: entry.bucket, capacity: bucket.capacity)
+    }
+
+    private func buffer(at address: UnsafeMutableRawPointer, slot: Int, bucket: Int, capacity: Int) -> Buffer? {
+        let entry = SlotTable.slots + slot
+        var generation = cmempool_load32_acquire(&entry.pointee.generation)
+        // Even: not outstanding. Its last ticket is the one before, if it ever had any.
+        if generation & 1 == 0 {
+            guard SlotTable.generation(of: slot) > 0 else { return nil }
+            generation &-= 1
+        }
+        let whole = Buffer(
+            base: entry.pointee.base,
+            count: capacity,
+            shape: BufferShape.word(capacity: capacity, pool: index, bucket: bucket),
+            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+        )
+        // Between the end of a buffer and the next one there may be a gap that is nobody's.
+        guard let base = whole.base, address - base <= capacity else { return nil }
+        return whole.dropFirst(address - base)
+    }
+}
+
+extension Array {
+    /// The last element whose key is not above a value, in an array that ascends by that key.
+    fileprivate func last<Key: Comparable>(upTo value: Key, by key: (Element) -> Key) -> Element? {
+        var low = 0
+        var high = count
+        while low < high {
+            let middle = (low + high) / 2
+            if key(self[middle]) <= value { low = middle + 1 } else { high = middle }
+        }
+        return low > 0 ? self[low - 1] : nil
+    }
+}
+
+extension PoolRegistry {
+    /// The buffer of any pool that an address belongs to.
+    fileprivate static func buffer(at address: UnsafeMutableRawPointer) -> Buffer? {
+        let pools = state.withLock { $0.pools }
+        for pool in pools {
+            if let found = pool?.buffer(at: address) { return found }
+        }
+        return nil
+    }
+}
+
+extension BucketCore {
+    /// The slot whose memory holds an address, if the slab that is said to hold it still does.
+    fileprivate func slot(at address: UInt, inSlabOf firstSlot: Int) -> Int? {
+        state.withLock { state in
+            guard let slab = state.slabs.last(upTo: firstSlot, by: \.firstSlot) else { return nil }
+            let start = UInt(bitPattern: slab.base)
+            guard address >= start, address - start < UInt(slab.byteCount) else { return nil }
+            let slot = slab.firstSlot + Int(address - start) / slab.strideBytes
+            return slot < slab.firstSlot + slab.slotCount ? slot : nil
+        }
+    }
+}
+
+extension OversizedCore {
+    /// The slot of the outstanding buffer that holds an address, and its capacity.
+    ///
+    /// - Complexity: O(outstanding oversized buffers).
+    fileprivate func slot(at address: UInt) -> (slot: Int, capacity: Int)? {
+        state.withLock { state in
+            for (slot, capacity) in state.outstanding {
+                let start = UInt(bitPattern: SlotTable.slots[slot].base)
+                if address >= start, address - start < UInt(capacity) { return (slot, capacity) }
+            }
+            return nil
+        }
+    }
+}

@@ -12,12 +12,12 @@ struct MempoolDoctor: ParsableCommand {
         discussion: """
             The doctor runs a program (exec) or a built-in workload (run) with the pool's recorder switched on, or \
             reads a recording that exists already (report). It names the line that took each missing buffer, and the \
-            puts that were wrong.
+            puts that were wrong. It also measures the pool against general allocators (bench).
 
             EXIT STATUS
               0    healthy: observed, and nothing found
               1    findings
-              2    inconclusive: it could not be observed; never reported as healthy
+              2    inconclusive: it could not be observed or measured; never reported as healthy
               64   usage
               70   internal error
             exec passes a program's own status on if it is not 0: 128+n if signal n killed it. \
@@ -28,13 +28,17 @@ struct MempoolDoctor: ParsableCommand {
               mempool-doctor run segment --input /usr/share/dict/words
               mempool-doctor exec -- .build/debug/server --port 8080
               mempool-doctor report server.mempool --format json
+              mempool-doctor bench
             """,
         version: "mempool-doctor \(DoctorVersion.current)",
-        subcommands: [RunCommand.self, ExecCommand.self, ReportCommand.self, WorkloadCommand.self]
+        subcommands: [
+            RunCommand.self, ExecCommand.self, ReportCommand.self, BenchCommand.self, WorkloadCommand.self,
+            BenchPeerCommand.self,
+        ]
     )
 
     static func main() {
-        if CommandLine.arguments.dropFirst().first != WorkloadCommand.name {
+        if ![WorkloadCommand.name, BenchPeerCommand.name].contains(CommandLine.arguments.dropFirst().first) {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
         }

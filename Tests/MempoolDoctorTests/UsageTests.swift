@@ -71,7 +71,7 @@ import Testing
         let root = try #require(result.json?["command"] as? [String: Any])
         let commands = try #require(root["subcommands"] as? [[String: Any]])
         let names = commands.compactMap { $0["commandName"] as? String }
-        #expect(names == ["run", "exec", "report", "__workload", "help"])
+        #expect(names == ["run", "exec", "report", "bench", "__workload", "__bench-peer", "help"])
         for (name, command) in zip(names, commands) where name != "help" {
             for argument in try #require(command["arguments"] as? [[String: Any]]) {
                 #expect((argument["abstract"] as? String)?.hasSuffix(".") == true, "\(argument)")
@@ -85,5 +85,6 @@ import Testing
         #expect(result.status == 0)
         #expect(result.output.contains("--max-findings") || result.output.contains("max-findings"))
         #expect(!result.output.contains("__workload"))
+        #expect(!result.output.contains("__bench-peer"))
     }
 }

@@ -11,6 +11,10 @@ static unsigned long allocations, locks;
 unsigned long probe_allocation_count(void) { return __atomic_load_n(&allocations, __ATOMIC_RELAXED); }
 unsigned long probe_lock_count(void) { return __atomic_load_n(&locks, __ATOMIC_RELAXED); }
 
+// The package manager links this into the test bundle as well, where a sanitizer has its own replacements; the bundle would
+// crash before its first test.
+#if !__has_feature(thread_sanitizer) && !__has_feature(address_sanitizer)
+
 static void count(unsigned long *counter) { __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
 
 // The C library's own names for what the functions below replace.
@@ -39,3 +43,5 @@ int pthread_mutex_trylock(pthread_mutex_t *mutex) {
     if (!next) *(void **)&next = dlsym(RTLD_NEXT, "pthread_mutex_trylock");
     return count(&locks), next(mutex);
 }
+
+#endif

@@ -163,11 +163,9 @@ public final class BufferPool: Sendable {
     @inlinable @inline(__always)
     static func take(_ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ bucket: Int) -> Buffer? {
         let magazine = cmempool_magazine_at(cache, bucket)
-        let top = magazine.pointee.top
-        guard top != magazine.pointee.bottom else { return nil }
-        let slot = (top - 1).pointee
-        magazine.pointee.top = top - 1
-        let entry = cache.pointee.slots + Int(slot)
+        guard cmempool_magazine_has_slot(magazine) else { return nil }
+        let slot = cmempool_magazine_pop(magazine)
+        let entry = cmempool_slot_at(cache, slot)
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
         let generation = cmempool_load32(&entry.pointee.generation) &+ 1
         cmempool_store32(&entry.pointee.generation, generation)
@@ -188,17 +186,13 @@ public final class BufferPool: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
-        let top = magazine.pointee.top
-        guard top < magazine.pointee.limit else { return false }
-        let entry = cache.pointee.slots + buffer.slotNumber
+        guard cmempool_magazine_has_room(magazine) else { return false }
+        let entry = cmempool_slot_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
         let generation = buffer.generation
         // A put already, or time to carry into the high half.
         guard cmempool_load32(&entry.pointee.generation) == generation, generation != .max else { return false }
         cmempool_store32(&entry.pointee.generation, generation &+ 1)
-        top.pointee = UInt32(truncatingIfNeeded: buffer.ticket)
-        // A forked child that finds the top also finds the slot.
-        cmempool_keep_order()
-        magazine.pointee.top = top + 1
+        cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
         return true
     }
 

@@ -68,9 +68,8 @@ final class PoolCore: Sendable {
         var didAllocate = false
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
-            if magazine.pointee.top > magazine.pointee.bottom {
-                magazine.pointee.top -= 1
-                slot = Int(magazine.pointee.top.pointee)
+            if cmempool_magazine_has_slot(magazine) {
+                slot = Int(cmempool_magazine_pop(magazine))
             } else {
                 open(magazine, bucket: bucket)
                 let vacancies = cache.pointee.vacancies + bucket
@@ -173,13 +172,11 @@ final class PoolCore: Sendable {
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
             guard open(magazine, bucket: bucket) else { return shelve(slot, bucket: bucket) }
-            if magazine.pointee.top >= magazine.pointee.limit {
+            if !cmempool_magazine_has_room(magazine) {
                 // Half stays, so that neither a run of puts nor a run of gets crosses the shelf every time.
                 takeBack(magazine, bucket: bucket, keeping: (magazine.pointee.limit - magazine.pointee.bottom) / 2)
             }
-            magazine.pointee.top.pointee = UInt32(truncatingIfNeeded: slot)
-            cmempool_keep_order()
-            magazine.pointee.top += 1
+            cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: slot))
         } else {
             shelve(slot, bucket: bucket)
         }

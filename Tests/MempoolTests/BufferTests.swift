@@ -41,7 +41,8 @@ struct BufferTests {
 
     @Test("outstanding buffers never overlap")
     func disjoint() {
-        let buffers = BucketLayout.standard.capacities.prefix(5).flatMap { size in (0..<600).map { _ in pool.get(size) } }
+        let buffers = BucketLayout.standard.capacities.prefix(5).flatMap { size in (0..<600).map { _ in pool.get(size) }
+        }
         let ranges = buffers.map { buffer in
             buffer.withUnsafeMutableBytes { bytes in
                 let start = UInt(bitPattern: bytes.baseAddress)

@@ -51,7 +51,8 @@ private struct OperationSequence {
         case 0: 0
         case 1: (16 << 20) + Int.random(in: 1...10_000, using: &random)
         case 2..<8:
-            (BucketLayout.standard.capacities.randomElement(using: &random) ?? 1) + Int.random(in: -1...0, using: &random)
+            (BucketLayout.standard.capacities.randomElement(using: &random) ?? 1)
+                + Int.random(in: -1...0, using: &random)
         case 8..<10: (BucketLayout.standard.capacities.dropLast().randomElement(using: &random) ?? 1) + 1
         case 10: [100, 101, 5000, 5001].randomElement(using: &random) ?? 1
         default: Int.random(in: 1...5000, using: &random)

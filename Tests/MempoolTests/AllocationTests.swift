@@ -16,6 +16,8 @@ struct AllocationTests {
         try process.run()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
+        // Sanitizers replace malloc themselves; this test says nothing there.
+        guard !text.hasPrefix("not counting:") else { return }
         #expect(
             text == """
                 default pool: 0 allocations, 0 locks

@@ -15,6 +15,8 @@ unsigned long probe_lock_count(void) { return __atomic_load_n(&locks, __ATOMIC_R
 // crash before its first test.
 #if !__has_feature(thread_sanitizer) && !__has_feature(address_sanitizer)
 
+_Bool probe_is_counting(void) { return 1; }
+
 static void count(unsigned long *counter) { __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED); }
 
 // The C library's own names for what the functions below replace.
@@ -44,4 +46,6 @@ int pthread_mutex_trylock(pthread_mutex_t *mutex) {
     return count(&locks), next(mutex);
 }
 
+#else
+_Bool probe_is_counting(void) { return 0; }
 #endif

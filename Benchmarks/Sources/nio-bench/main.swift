@@ -101,8 +101,8 @@ func row(_ size: Int) -> Row {
     let entries = contenders.map { contender -> Row.Entry in
         let quiet = contender.samples.filter { $0.calibration <= undisturbed * 1.08 }.map(\.nanoseconds)
         let isEstimate = quiet.count < 5
-        let times =
-            isEstimate ? contender.samples.map { $0.nanoseconds * undisturbed / max($0.calibration, undisturbed) } : quiet
+        let corrected = contender.samples.map { $0.nanoseconds * undisturbed / max($0.calibration, undisturbed) }
+        let times = isEstimate ? corrected : quiet
         return Row.Entry(
             contender: contender.name,
             nanoseconds: quantile(times, 0.5),

@@ -5,7 +5,7 @@ internal import Foundation
 /// What one contender needed in one row.
 package struct BenchmarkMeasurement: Codable, Equatable, Sendable {
     package var contender: String
-    /// Per operation: the median.
+    /// Per operation: the median of the quiet samples, or an estimate.
     package var nanoseconds: Double
     /// A tenth of the samples was faster than this.
     package var low: Double
@@ -14,7 +14,7 @@ package struct BenchmarkMeasurement: Codable, Equatable, Sendable {
     package var samples: Int
     /// Those taken while the machine was undisturbed.
     package var quietSamples: Int
-    /// Set if there were too few quiet samples and the times were divided by the machine's slowness instead.
+    /// Set if there were too few quiet samples: `nanoseconds` is then the lower quartile of all.
     package var isEstimate: Bool
 }
 

@@ -122,7 +122,7 @@ package enum BenchmarkText {
             "noise:   \(noise.isQuiet ? "quiet" : "noisy"): \(share) % of \(noise.samples) samples undisturbed",
         ]
         if report.rows.contains(where: { $0.measurements.contains(where: \.isEstimate) }) {
-            lines.append("         ~ too few quiet samples: estimated from disturbed ones, give or take a quarter")
+            lines.append("         ~ too few quiet samples: the lower quartile of all, rather too high than too low")
         }
         if !report.missing.isEmpty {
             let names = report.missing.map(\.name).joined(separator: ", ")

@@ -55,21 +55,21 @@ extension BenchmarkMeasurement {
     /// Quiet samples that suffice for a median of raw times.
     static let enoughSamples = 5
 
-    /// The median of the quiet samples. With too few of them, the median of all, each divided by how much slower
-    /// than undisturbed the calibration beside it was: an estimate, and marked as such.
+    /// The median of the quiet samples. With too few of them, the lower quartile of all, and marked as an estimate.
+    ///
+    /// Not divided by how much slower the calibration was: a neighbour on the same core halves what the calibration gets
+    /// done, but hardly slows a loop that waits for its own stores, and such a loop came out twice as fast as it is.
     init?(contender: String, samples: [Sample], gauge: NoiseGauge) {
         let quiet = samples.filter(gauge.isQuiet)
         let isEstimate = quiet.count < min(Self.enoughSamples, samples.count)
-        let times: [Double] =
-            isEstimate
-            ? samples.map { $0.nanoseconds * gauge.undisturbed / max($0.calibration, gauge.undisturbed) }
-            : quiet.map(\.nanoseconds)
-        guard let median = Statistics.median(times), let low = Statistics.quantile(times, 0.1),
+        let times = (isEstimate ? samples : quiet).map(\.nanoseconds)
+        guard let typical = Statistics.quantile(times, isEstimate ? 0.25 : 0.5),
+            let low = Statistics.quantile(times, 0.1),
             let high = Statistics.quantile(times, 0.9)
         else { return nil }
         self.init(
             contender: contender,
-            nanoseconds: median,
+            nanoseconds: typical,
             low: low,
             high: high,
             samples: samples.count,

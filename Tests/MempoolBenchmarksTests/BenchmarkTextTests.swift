@@ -176,7 +176,7 @@ struct BenchmarkTextTests {
 
         machine: Example 1, 2 processors, Linux 6.1
         noise:   quiet: 93 % of 600 samples undisturbed
-                 ~ too few quiet samples: estimated from disturbed ones, give or take a quarter
+                 ~ too few quiet samples: the lower quartile of all, rather too high than too low
         not installed: mimalloc, tcmalloc; on Debian: apt-get install libmimalloc2.0 libtcmalloc-minimal4
         not measured: fifo 512 B: snmalloc: it ended unexpectedly
 

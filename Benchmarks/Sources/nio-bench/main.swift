@@ -101,11 +101,10 @@ func row(_ size: Int) -> Row {
     let entries = contenders.map { contender -> Row.Entry in
         let quiet = contender.samples.filter { $0.calibration <= undisturbed * 1.08 }.map(\.nanoseconds)
         let isEstimate = quiet.count < 5
-        let times =
-            isEstimate ? contender.samples.map { $0.nanoseconds * undisturbed / max($0.calibration, undisturbed) } : quiet
+        let times = isEstimate ? contender.samples.map(\.nanoseconds) : quiet
         return Row.Entry(
             contender: contender.name,
-            nanoseconds: quantile(times, 0.5),
+            nanoseconds: quantile(times, isEstimate ? 0.25 : 0.5),
             low: quantile(times, 0.1),
             high: quantile(times, 0.9),
             samples: contender.samples.count,

@@ -35,7 +35,9 @@ package struct Benchmark {
         // A first idea of what undisturbed means here, before any sample is judged by it.
         for _ in 0..<200 { gauge.add(Double(cbench_calibrate(8000))) }
         var measured: [(plan: RowPlan, samples: [[Sample]])] = []
-        let steps = Double(plan.rows.count + (plan.measuresRecorderMemory ? 1 : 0))
+        let steps = Double(
+            plan.rows.count + (plan.measuresRecorderMemory ? 1 : 0) + (plan.burstMegabytes == nil ? 0 : 1)
+        )
         for (number, row) in plan.rows.enumerated() {
             progress(Double(number) / steps, "\(row.group.rawValue) \(row.label)")
             measured.append((row, samples(of: row)))
@@ -44,6 +46,11 @@ package struct Benchmark {
         if plan.measuresRecorderMemory {
             progress(Double(plan.rows.count) / steps, "memory of outstanding buffers")
             memory = recorderMemory()
+        }
+        var curve: MemoryCurve?
+        if let megabytes = plan.burstMegabytes {
+            progress((steps - 1) / steps, "memory after a burst")
+            curve = memoryCurve(megabytes)
         }
         // Judged at the end, by everything that is known of the machine.
         let rows = measured.compactMap { row($0.plan, $0.samples) }
@@ -57,6 +64,7 @@ package struct Benchmark {
                 calibrationNanoseconds: gauge.undisturbed
             ),
             rows: rows,
+            memory: curve,
             recorderMemory: memory,
             missing: options.missing.map { BenchmarkReport.MissingAllocator(name: $0.name, package: $0.package) },
             failures: failures
@@ -194,6 +202,20 @@ package struct Benchmark {
             )
         } catch {
             failures.append("recorder: memory of outstanding buffers: \(error)")
+            return nil
+        }
+    }
+
+    private mutating func memoryCurve(_ megabytes: Int) -> MemoryCurve? {
+        do {
+            let task = WorkerTask(subject: .plain, workload: .memory, size: 65_536, threads: 1)
+            var process = try WorkerProcess.start(workerCommand + task.arguments, preload: nil, debug: Contender.asleep)
+            guard let curve = MemoryCurve(words: try process.ask(megabytes)) else {
+                throw WorkerFailure("the answer is not a curve")
+            }
+            return curve
+        } catch {
+            failures.append("memory: \(error)")
             return nil
         }
     }

@@ -10,6 +10,7 @@ package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
     case threads
     case forms
     case swift
+    case memory
     case recorder
 
     /// One line for lists and headings.
@@ -23,6 +24,7 @@ package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
         case .threads: "total throughput of many threads"
         case .forms: "withBuffer, Lease and a pool of one's own"
         case .swift: "what Swift has by itself"
+        case .memory: "what stays in memory after a burst, after threads, at rest"
         case .recorder: "the recorder at level full, 16 frames of stack"
         }
     }
@@ -75,6 +77,8 @@ struct RowPlan: Sendable, Equatable {
 struct BenchmarkPlan: Sendable, Equatable {
     var rows: [RowPlan] = []
     var measuresRecorderMemory = false
+    /// The burst of the memory group, MiB; nil without the group.
+    var burstMegabytes: Int?
 
     /// The size of rows that have only one: of a bucket in the middle.
     static let usualSize = 4096
@@ -87,10 +91,12 @@ struct BenchmarkPlan: Sendable, Equatable {
             rows += Self.rows(of: group, options)
         }
         measuresRecorderMemory = options.groups.contains(.recorder)
+        if options.groups.contains(.memory) { burstMegabytes = options.isQuick ? 64 : 1024 }
     }
 
     private static func rows(of group: BenchmarkGroup, _ options: BenchmarkOptions) -> [RowPlan] {
         switch group {
+        case .memory: return []
         case .pair:
             return [1, 2].filter { $0 <= options.processors }.flatMap { threads in
                 options.sizes.map { allocatorRow(group, .pair, size: $0, threads: threads, options) }

@@ -137,6 +137,7 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
     package var machine: Machine
     package var noise: Noise
     package var rows: [BenchmarkRow]
+    package var memory: MemoryCurve?
     package var recorderMemory: RecorderMemory?
     package var missing: [MissingAllocator]
     /// What could not be measured, and why: one sentence each.

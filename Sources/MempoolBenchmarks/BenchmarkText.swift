@@ -21,6 +21,11 @@ package enum BenchmarkText {
             if section[0].group == .recorder, let memory = report.recorderMemory { lines += text(memory) }
         }
         if report.rows.isEmpty, let memory = report.recorderMemory { lines += text(memory) }
+        if let memory = report.memory {
+            if !lines.isEmpty { lines.append("") }
+            lines.append(bold("memory: \(BenchmarkGroup.memory.abstract)", color))
+            lines += text(memory, unicode: unicode)
+        }
         lines.append("")
         lines += footer(report)
         return lines.joined(separator: "\n") + "\n"
@@ -114,6 +119,30 @@ package enum BenchmarkText {
         ]
     }
 
+    private static func text(_ memory: MemoryCurve, unicode: Bool) -> [String] {
+        func mebibytes(_ bytes: Int) -> String { decimal(Double(bytes) / 1_048_576, places: 1) + " MiB" }
+        let width = 40
+        let scale = Double(width) / Double(max(1, memory.peakBytes))
+        var rows = [("idle", memory.idleBytes), ("burst", memory.peakBytes)]
+        rows += memory.points.map { ("after \(decimal($0.seconds, places: 1)) s", $0.residentBytes) }
+        rows += [("trim()", memory.trimmedBytes), ("1,000 threads", memory.threadsBytes)]
+        let labels = rows.map(\.0.count).max() ?? 0
+        let amounts = rows.map { mebibytes($0.1).count }.max() ?? 0
+        let lines = rows.map { label, bytes in
+            let amount = mebibytes(bytes)
+            let bar = String(repeating: unicode ? "█" : "#", count: Int((Double(bytes) * scale).rounded()))
+            return "  " + label + String(repeating: " ", count: labels - label.count + 2 + amounts - amount.count)
+                + amount
+                + (bar.isEmpty ? "" : "  " + bar)
+        }
+        return lines + [
+            "  a burst of \(mebibytes(memory.burstBytes)), decay after \(decimal(memory.decaySeconds, places: 0)) s; "
+                + "left over idle: \(ratio(memory.remaining))",
+            "  \(grouped(memory.idleBuffers)) idle buffers of 1 KiB take \(decimal(memory.idleOverhead * 100, places: 2)) % "
+                + "beyond their own bytes",
+        ]
+    }
+
     private static func footer(_ report: BenchmarkReport) -> [String] {
         let noise = report.noise
         let share = Int((noise.quietShare * 100).rounded(.down))
@@ -186,7 +215,7 @@ extension BenchmarkGroup {
     /// Whether each row compares a subject of its own with one peer, instead of all with the same ones.
     var isList: Bool {
         switch self {
-        case .threads, .forms, .recorder: true
+        case .threads, .forms, .memory, .recorder: true
         case .pair, .mixed, .fifo, .handoff, .pages, .swift: false
         }
     }

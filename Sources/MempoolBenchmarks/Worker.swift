@@ -20,6 +20,14 @@ package enum Worker {
     /// Runs until standard input ends. False if the task could not be set up.
     package static func serve(_ task: WorkerTask) -> Bool {
         if task.workload == .outstanding { return serveOutstanding(task) }
+        if task.workload == .memory {
+            sayReady()
+            while let line = readLine() {
+                guard let megabytes = Int(line), megabytes > 0 else { return false }
+                answer(MemoryCurve.measure(burstBytes: megabytes << 20).words)
+            }
+            return true
+        }
         guard let crew = makeCrew(task) else { return false }
         sayReady()
         while let line = readLine() {
@@ -149,7 +157,7 @@ package enum Worker {
                 let workload = MixedWorkload(subject, sizes: sizes)
                 return Workload { workload.run($0) }
             }
-        case .fifo, .pages, .handoff, .outstanding: return nil
+        case .fifo, .pages, .handoff, .outstanding, .memory: return nil
         }
     }
 }

@@ -26,6 +26,8 @@ package enum WorkloadName: String, CaseIterable, Sendable {
     case recorded
     /// Not timed: the memory that outstanding buffers cost.
     case outstanding
+    /// Not timed: what stays in memory after a burst.
+    case memory
 }
 
 /// What one worker process is to measure.

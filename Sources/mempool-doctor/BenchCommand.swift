@@ -115,7 +115,9 @@ struct BenchCommand: DoctorCommand {
                 BenchmarkText.render(report, unicode: output.style.unicode, color: output.style.color)
             )
         }
-        guard report.rows.isEmpty, report.recorderMemory == nil else { return DoctorStatus.healthy }
+        guard report.rows.isEmpty, report.recorderMemory == nil, report.memory == nil else {
+            return DoctorStatus.healthy
+        }
         throw DoctorFailure(
             "nothing could be measured: \(report.failures.first ?? "none of the groups fits this machine")",
             status: DoctorStatus.inconclusive

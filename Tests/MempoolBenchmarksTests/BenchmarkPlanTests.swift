@@ -13,7 +13,9 @@ struct BenchmarkPlanTests {
     }
 
     @Test func `Every group has rows, and every row a subject and somebody to compare it with`() {
-        for group in BenchmarkGroup.allCases {
+        // Memory is a curve and no row.
+        #expect(BenchmarkPlan(options([.memory])).burstMegabytes == 1024)
+        for group in BenchmarkGroup.allCases where group != .memory {
             let rows = BenchmarkPlan(options([group])).rows
             #expect(!rows.isEmpty, "\(group)")
             #expect(rows.allSatisfy { $0.group == group && $0.contenders.count >= 2 })

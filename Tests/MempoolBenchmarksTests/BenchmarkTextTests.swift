@@ -56,6 +56,7 @@ struct BenchmarkTextTests {
                 row(.forms, "Lease", size: 4096, [("Lease", 6), ("get and put", 5)]),
                 row(.recorder, "1 thread", size: 4096, [("full", 100), ("asleep", 5)]),
             ],
+            memory: nil,
             recorderMemory: RecorderMemory(buffers: 100_000, heapBytesPerBuffer: 0.1, recordingBytesPerBuffer: 73.3),
             missing: [
                 BenchmarkReport.MissingAllocator(name: "mimalloc", package: "libmimalloc2.0"),

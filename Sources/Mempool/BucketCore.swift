@@ -138,7 +138,7 @@ final class BucketCore: Sendable {
         state.slabs.insert(slab, at: position ?? state.slabs.count)
         state.slotCount += count
         for index in (0..<count).reversed() {
-            SlotTable.slots[first + index].base = slab.base + index * strideBytes
+            SlotTable.bases[first + index] = slab.base + index * strideBytes
             state.inheritedPairs += SlotTable.generation(of: first + index) / 2
             state.stacks.pushVacant(first + index)
         }
@@ -289,7 +289,7 @@ final class BucketCore: Sendable {
                 outstanding += count
                 guard count == 0 else { return false }
                 SystemMemory.unmap(slab.base - slab.shiftBytes, slab.byteCount + slab.shiftBytes)
-                for slot in slab.slots { SlotTable.slots[slot].base = nil }
+                for slot in slab.slots { SlotTable.bases[slot] = nil }
                 SlotTable.returnRun(first: slab.firstSlot, count: slab.slotCount)
                 return true
             }

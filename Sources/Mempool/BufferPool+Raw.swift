@@ -117,15 +117,14 @@ extension PoolCore {
     }
 
     private func buffer(at address: UnsafeMutableRawPointer, slot: Int, bucket: Int, capacity: Int) -> Buffer? {
-        let entry = SlotTable.slots + slot
-        var generation = cmempool_load32_acquire(&entry.pointee.generation)
+        var generation = cmempool_load32_acquire(SlotTable.generations + slot)
         // Even: not outstanding. Its last ticket is the one before, if it ever had any.
         if generation & 1 == 0 {
             guard SlotTable.generation(of: slot) > 0 else { return nil }
             generation &-= 1
         }
         let whole = Buffer(
-            base: entry.pointee.base,
+            base: SlotTable.bases[slot],
             count: capacity,
             shape: BufferShape.word(capacity: capacity, pool: index, bucket: bucket),
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
@@ -180,7 +179,7 @@ extension OversizedCore {
     fileprivate func slot(at address: UInt) -> (slot: Int, capacity: Int)? {
         state.withLock { state in
             for (slot, capacity) in state.outstanding {
-                let start = UInt(bitPattern: SlotTable.slots[slot].base)
+                let start = UInt(bitPattern: SlotTable.bases[slot])
                 if address >= start, address - start < UInt(capacity) { return (slot, capacity) }
             }
             return nil

@@ -165,12 +165,12 @@ public final class BufferPool: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         guard cmempool_magazine_has_slot(magazine) else { return nil }
         let slot = cmempool_magazine_pop(magazine)
-        let entry = cmempool_slot_at(cache, slot)
+        let entry = cmempool_generation_at(cache, slot)
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
-        let generation = cmempool_load32(&entry.pointee.generation) &+ 1
-        cmempool_store32(&entry.pointee.generation, generation)
+        let generation = cmempool_load32(entry) &+ 1
+        cmempool_store32(entry, generation)
         return Buffer(
-            base: entry.pointee.base,
+            base: cmempool_base_at(cache, slot),
             count: size,
             shape: magazine.pointee.shape,
             ticket: UInt64(generation) &<< 32 | UInt64(slot)
@@ -187,11 +187,11 @@ public final class BufferPool: Sendable {
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
         guard cmempool_magazine_has_room(magazine) else { return false }
-        let entry = cmempool_slot_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
+        let entry = cmempool_generation_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
         let generation = buffer.generation
         // A put already, or time to carry into the high half.
-        guard cmempool_load32(&entry.pointee.generation) == generation, generation != .max else { return false }
-        cmempool_store32(&entry.pointee.generation, generation &+ 1)
+        guard cmempool_load32(entry) == generation, generation != .max else { return false }
+        cmempool_store32(entry, generation &+ 1)
         cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
         return true
     }

@@ -26,7 +26,7 @@ final class OversizedCore: Sendable {
             guard let slot = state.free.popLast() ?? SlotTable.takeRun(of: 1) else { return nil }
             state.outstanding[slot] = capacity
             // Under the lock, as a put by address reads it.
-            SlotTable.slots[slot].base = memory
+            SlotTable.bases[slot] = memory
             return slot
         }
         guard let slot = taken else {
@@ -44,8 +44,8 @@ final class OversizedCore: Sendable {
     func free(slot: Int) {
         puts.add(1, ordering: .relaxed)
         guard let capacity = state.withLock({ $0.outstanding.removeValue(forKey: slot) }) else { return }
-        if let base = SlotTable.slots[slot].base { SystemMemory.unmap(base, capacity) }
-        SlotTable.slots[slot].base = nil
+        if let base = SlotTable.bases[slot] { SystemMemory.unmap(base, capacity) }
+        SlotTable.bases[slot] = nil
         state.withLock { $0.free.append(slot) }
     }
 

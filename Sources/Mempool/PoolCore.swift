@@ -90,11 +90,10 @@ final class PoolCore: Sendable {
     }
 
     private func handOut(_ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool) -> Buffer {
-        let entry = SlotTable.slots + slot
-        let generation = cmempool_load32(&entry.pointee.generation) &+ 1
-        cmempool_store32(&entry.pointee.generation, generation)
+        let generation = cmempool_load32(SlotTable.generations + slot) &+ 1
+        cmempool_store32(SlotTable.generations + slot, generation)
         let buffer = Buffer(
-            base: entry.pointee.base,
+            base: SlotTable.bases[slot],
             count: size,
             shape: shape,
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
@@ -103,7 +102,7 @@ final class PoolCore: Sendable {
             hook.didGet(
                 GetEvent(
                     slot: slot,
-                    generation: UInt64(entry.pointee.generation_high) << 32 | UInt64(generation),
+                    generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
                     request: size,
                     address: UInt(bitPattern: buffer.base),
                     capacity: buffer.capacity,
@@ -125,8 +124,8 @@ final class PoolCore: Sendable {
             guard buffer.capacity > 0 else { return }
             return refuse(buffer, .foreign)
         }
-        let entry = SlotTable.slots + buffer.slotNumber
-        guard cmempool_load32_acquire(&entry.pointee.generation) == buffer.generation else {
+        let slot = buffer.slotNumber
+        guard cmempool_load32_acquire(SlotTable.generations + slot) == buffer.generation else {
             return refuse(buffer, .doublePut)
         }
         guard BufferShape.pool(buffer.shape) == index else { return refuse(buffer, .wrongPool) }
@@ -134,9 +133,9 @@ final class PoolCore: Sendable {
         let bucket = BufferShape.bucket(buffer.shape)
         let isOversized = bucket == BufferShape.noBucket
         let capacity = isOversized ? oversized.capacity(of: buffer.slotNumber) : buckets[bucket].capacity
-        let high = entry.pointee.generation_high
+        let high = SlotTable.generationsHigh[slot]
         // One of two racing puts wins this; the other one is the double put.
-        guard let capacity, advance(entry, from: buffer.generation) else { return refuse(buffer, .doublePut) }
+        guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut) }
         if let hook = PoolHook.installed {
             hook.didPut(
                 PutEvent(
@@ -162,9 +161,9 @@ final class PoolCore: Sendable {
     }
 
     /// Moves a slot's generation on from an outstanding one; false if somebody else did.
-    private func advance(_ entry: UnsafeMutablePointer<cmempool_slot>, from generation: UInt32) -> Bool {
-        guard cmempool_exchange32(&entry.pointee.generation, generation, generation &+ 1) else { return false }
-        if generation == .max { entry.pointee.generation_high &+= 1 }
+    private func advance(_ slot: Int, from generation: UInt32) -> Bool {
+        guard cmempool_exchange32(SlotTable.generations + slot, generation, generation &+ 1) else { return false }
+        if generation == .max { SlotTable.generationsHigh[slot] &+= 1 }
         return true
     }
 
@@ -291,11 +290,11 @@ final class PoolCore: Sendable {
 
     /// Where the whole of a buffer starts, if it is this pool's and not put yet.
     func baseIfOutstanding(_ buffer: Buffer) -> UnsafeMutableRawPointer? {
-        let slot = SlotTable.slots + buffer.slotNumber
+        let slot = buffer.slotNumber
         guard BufferShape.pool(buffer.shape) == index,
-            cmempool_load32(&slot.pointee.generation) == buffer.generation
+            cmempool_load32(SlotTable.generations + slot) == buffer.generation
         else { return nil }
-        return slot.pointee.base
+        return SlotTable.bases[slot]
     }
 
     // MARK: - Stats and end

@@ -5,15 +5,16 @@ internal import Glibc
 
 /// Hands out runs of slot numbers.
 ///
-/// The table is one reserved range of address space, so that a slot is found by adding to a constant and never moves.
-/// Pages of it exist only once slots in them are used. Slot 0 is never given out: ticket 0 means "no pool".
+/// The table is reserved address space, so that a slot is found by adding to a constant and never moves. Pages of it exist
+/// only once slots in them are used. Slot 0 is never given out: ticket 0 means "no pool".
 /// Thread-safe.
 enum SlotTable {
-    /// Enough for 8 GiB of outstanding 512 B buffers; 256 MiB of address space, of which only used pages take memory.
+    /// Enough for 8 GiB of outstanding 512 B buffers; 256 MiB of address space in all, of which only used
+    /// pages take memory.
     static let slotLimit = 1 << 24
 
-    /// Entries in a cache line of 64 bytes. Runs begin on a line, so that no two slabs share one.
-    static let slotsPerLine = 4
+    /// Slots whose generations lie in a cache line of 64 bytes. Runs begin on a line, so that no two slabs share one.
+    static let slotsPerLine = Int(CMEMPOOL_SLOTS_PER_LINE)
 
     struct State: ~Copyable {
         /// Numbers from here on have never been used.
@@ -24,16 +25,25 @@ enum SlotTable {
 
     static let state = Guarded(State())
 
-    /// The start of the table. A constant; slots are only accessed as their generations allow.
-    nonisolated(unsafe) static let slots: UnsafeMutablePointer<cmempool_slot> = {
-        let bytes = slotLimit * MemoryLayout<cmempool_slot>.stride
+    // Three arrays and not one of structures: a thread that puts what another one got pulls over the generations of sixteen
+    // buffers with one cache line, and the addresses never change hands at all.
+
+    /// Gets and puts of each slot together, the low half: odd while a caller owns the buffer. Tickets hold it.
+    nonisolated(unsafe) static let generations = reserve(UInt32.self)
+    /// The high half, touched once in 2^31 pairs.
+    nonisolated(unsafe) static let generationsHigh = reserve(UInt32.self)
+    /// Where each slot's buffer is; changes only while no caller owns it.
+    nonisolated(unsafe) static let bases = reserve(UnsafeMutableRawPointer?.self)
+
+    private static func reserve<Element>(_ type: Element.Type) -> UnsafeMutablePointer<Element> {
+        let bytes = slotLimit * MemoryLayout<Element>.stride
         let protection = PROT_READ | PROT_WRITE
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let memory = mmap(nil, bytes, protection, flags, -1, 0), memory != MAP_FAILED else {
             fatalError("mempool: cannot reserve \(bytes) bytes of address space for the slot table: \(systemError())")
         }
-        return memory.bindMemory(to: cmempool_slot.self, capacity: slotLimit)
-    }()
+        return memory.bindMemory(to: Element.self, capacity: slotLimit)
+    }
 
     /// The first number of `count` consecutive slots, or nil if the table is used up.
     static func takeRun(of count: Int) -> Int? {
@@ -57,12 +67,11 @@ enum SlotTable {
     /// Gets and puts of a slot together since it first existed; odd while the slot is outstanding.
     @inline(__always)
     static func generation(of slot: Int) -> UInt64 {
-        let entry = slots + slot
         while true {
             // Equal readings of the high half around the low one: no carry in between.
-            let high = cmempool_load32(&entry.pointee.generation_high)
-            let low = cmempool_load32_acquire(&entry.pointee.generation)
-            if high == cmempool_load32(&entry.pointee.generation_high) { return UInt64(high) << 32 | UInt64(low) }
+            let high = cmempool_load32(generationsHigh + slot)
+            let low = cmempool_load32_acquire(generations + slot)
+            if high == cmempool_load32(generationsHigh + slot) { return UInt64(high) << 32 | UInt64(low) }
         }
     }
 }

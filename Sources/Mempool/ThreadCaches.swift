@@ -33,7 +33,8 @@ enum ThreadCaches {
         let byteCount = cmempool_cache_bytes(UInt32(truncatingIfNeeded: bucketCount))
         guard let memory = SystemMemory.allocate(byteCount) else { return nil }
         let cache = memory.bindMemory(to: cmempool_cache.self, capacity: 1)
-        cache.pointee.slots = SlotTable.slots
+        cache.pointee.generations = SlotTable.generations
+        cache.pointee.bases = SlotTable.bases
         cache.pointee.thread = thread
         cache.pointee.pool_index = UInt32(truncatingIfNeeded: pool.index)
         cache.pointee.bucket_count = UInt32(truncatingIfNeeded: bucketCount)

@@ -107,7 +107,7 @@ struct WorkerProcess: ~Copyable {
         guard write(input, line, line.count) == line.count else { throw WorkerFailure("it ended unexpectedly") }
         let answer = try readAnswer()
         let numbers = answer.split(separator: " ").compactMap { Double(String($0)) }
-        guard numbers.count == 2 else { throw WorkerFailure("it answered \"\(answer)\"") }
+        guard numbers.count >= 2 else { throw WorkerFailure("it answered \"\(answer)\"") }
         return numbers
     }
 

@@ -9,18 +9,6 @@
 
 #define CMEMPOOL_INLINE static inline __attribute__((always_inline))
 
-// MARK: - Slots
-
-/// What the process knows about one buffer. Lives in one table for all pools, at the index that tickets carry.
-///
-/// The generation is even while the pool owns the buffer and odd while a caller does, so it counts gets and puts by
-/// itself. Tickets hold its low half; the high half is touched once in 2^31 pairs.
-typedef struct cmempool_slot {
-    uint32_t generation;
-    uint32_t generation_high;
-    void *_Nullable base;
-} cmempool_slot;
-
 // MARK: - Thread caches
 
 /// The most slot numbers a magazine holds.
@@ -44,16 +32,21 @@ typedef struct cmempool_magazine {
     uint32_t slots[CMEMPOOL_MAGAZINE_SLOTS];
 } cmempool_magazine;
 
-/// Slots of a bucket that have no memory yet, set aside for one thread: the entries of all of them lie in one cache line,
-/// which two threads would otherwise pull back and forth with every get and put.
+/// As many generations as lie in one cache line.
+#define CMEMPOOL_SLOTS_PER_LINE 16
+
+/// Slots of a bucket that have no memory yet, set aside for one thread: the generations of all of them lie in one cache
+/// line, which two threads would otherwise pull back and forth with every get and put.
 typedef struct cmempool_vacancies {
     uint32_t count;
-    uint32_t slots[4];
+    uint32_t slots[CMEMPOOL_SLOTS_PER_LINE];
 } cmempool_vacancies;
 
 /// The magazines of one pool in one thread; one for each bucket follows, and an empty one for sizes that none serves.
 typedef struct cmempool_cache {
-    cmempool_slot *_Nonnull slots;
+    /// By slot number: gets and puts so far, the low half; and where the buffer is.
+    uint32_t *_Nonnull generations;
+    void *_Nullable *_Nonnull bases;
     struct cmempool_thread *_Nonnull thread;
     uint32_t pool_index;
     uint32_t bucket_count;
@@ -90,10 +83,15 @@ CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_magazine_at(cmempool_cache 
     return magazine;
 }
 
-CMEMPOOL_INLINE cmempool_slot *_Nonnull cmempool_slot_at(const cmempool_cache *_Nonnull cache, uint32_t number) {
-    cmempool_slot *slot = &cache->slots[number];
-    __asm__("" : "+r"(slot));
-    return slot;
+/// Where the generation of a slot is; a plain address as well.
+CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_generation_at(const cmempool_cache *_Nonnull cache, uint32_t slot) {
+    uint32_t *generation = &cache->generations[slot];
+    __asm__("" : "+r"(generation));
+    return generation;
+}
+
+CMEMPOOL_INLINE void *_Nullable cmempool_base_at(const cmempool_cache *_Nonnull cache, uint32_t slot) {
+    return cache->bases[slot];
 }
 
 CMEMPOOL_INLINE bool cmempool_magazine_has_slot(const cmempool_magazine *_Nonnull magazine) {

@@ -64,11 +64,9 @@ struct InstanceSubject: BlockSubject {
 
 /// The default pool through `withBuffer`.
 struct WithBufferSubject: PairSubject {
-    let pool = BufferPool.shared
-
     @inline(__always)
     func pair(_ size: Int) {
-        pool.withBuffer(size) { buffer in
+        withBuffer(size) { buffer in
             buffer.withUnsafeMutableBytes { if let base = $0.baseAddress { cbench_touch(base) } }
         }
     }
@@ -76,11 +74,9 @@ struct WithBufferSubject: PairSubject {
 
 /// The default pool through `Lease`.
 struct LeaseSubject: PairSubject {
-    let pool = BufferPool.shared
-
     @inline(__always)
     func pair(_ size: Int) {
-        let lease = pool.lease(size)
+        let lease = leaseBuffer(size)
         lease.buffer.withUnsafeMutableBytes { if let base = $0.baseAddress { cbench_touch(base) } }
         lease.put()
     }

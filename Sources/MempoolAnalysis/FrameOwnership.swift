@@ -46,6 +46,15 @@ enum FrameOwnership {
         ["_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"].contains(rawName)
     }
 
+    /// Whether somebody wrote the code although the runtime counts its kind among the thunks: the initializer of a value
+    /// type, which has the mangling of a class's allocating one, and the closure around an autoclosure's argument.
+    static func isWritten(demangled name: String) -> Bool {
+        if name.hasPrefix("implicit closure #") { return true }
+        return name.contains(".init(") && !name.contains("__allocating_init")
+            && !["partial apply", "protocol witness", "reabstraction thunk", "thunk ", "dispatch thunk", "merged "]
+                .contains(where: name.hasPrefix)
+    }
+
     /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the build calls them.
     static func readable(_ name: String, rawName: String, file: String?) -> String {
         let isTopLevel =

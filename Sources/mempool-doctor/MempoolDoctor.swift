@@ -12,7 +12,7 @@ struct MempoolDoctor: ParsableCommand {
         discussion: """
             The doctor runs a program (exec) or a built-in workload (run) with the pool's recorder switched on, or \
             reads a recording that exists already (report). It names the line that took each missing buffer, and the \
-            puts that were wrong.
+            puts that were wrong. selftest tells whether all of that works on this machine.
 
             EXIT STATUS
               0    healthy: observed, and nothing found
@@ -28,13 +28,17 @@ struct MempoolDoctor: ParsableCommand {
               mempool-doctor run segment --input /usr/share/dict/words
               mempool-doctor exec -- .build/debug/server --port 8080
               mempool-doctor report server.mempool --format json
+              mempool-doctor selftest
             """,
         version: "mempool-doctor \(DoctorVersion.current)",
-        subcommands: [RunCommand.self, ExecCommand.self, ReportCommand.self, WorkloadCommand.self]
+        subcommands: [
+            RunCommand.self, ExecCommand.self, ReportCommand.self, SelftestCommand.self, WorkloadCommand.self,
+            PlantCommand.self,
+        ]
     )
 
     static func main() {
-        if CommandLine.arguments.dropFirst().first != WorkloadCommand.name {
+        if ![WorkloadCommand.name, PlantCommand.name].contains(CommandLine.arguments.dropFirst().first) {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
         }

@@ -19,6 +19,10 @@ struct SelftestCommand: DoctorCommand {
 
             EXIT STATUS
             0 everything passed, 1 something did not, 2 it could not be run. 64 usage, 70 internal error.
+
+            EXAMPLES
+              mempool-doctor selftest
+              mempool-doctor selftest --format json --output selftest.json
             """
     )
 

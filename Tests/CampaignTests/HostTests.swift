@@ -127,4 +127,15 @@ import Testing
         #expect(report.process?.ending.kind == .died)
         #expect(report.findings.map(\.kind) == [.leak])
     }
+
+    @Test(arguments: ["/no/such/folder/recording", "/proc/recording"])
+    func `A recording that cannot be made is one line, and the findings are printed`(path: String) throws {
+        let scratch = try Scratch()
+        let end = try Program.run(
+            ["zoo", "fault", "leak", "sync"], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
+        #expect(end.status == 0)
+        let lines = end.output.split(separator: "\n")
+        #expect(lines.first?.hasPrefix("mempool: cannot create \(path): ") == true, "\(end.output)")
+        #expect(lines.contains { $0.contains("leak: 3 buffers") }, "\(end.output)")
+    }
 }

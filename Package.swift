@@ -48,10 +48,15 @@ let package = Package(
         // The command and what it runs.
         .target(name: "SegmentLog", dependencies: ["Mempool"], path: "Examples/SegmentLog"),
         .target(name: "MempoolWorkloads", dependencies: ["Mempool", "MempoolRecorder", "SegmentLog"]),
+        .target(name: "CMempoolBenchmarks"),
+        .target(
+            name: "MempoolBenchmarks",
+            dependencies: ["Mempool", "MempoolRecorder", "CMempoolBenchmarks", "CMempoolPlatform"]
+        ),
         .executableTarget(
             name: "mempool-doctor",
             dependencies: [
-                "MempoolAnalysis", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
+                "MempoolAnalysis", "MempoolBenchmarks", "MempoolRecorder", "MempoolReporters", "MempoolWorkloads",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
@@ -61,7 +66,14 @@ let package = Package(
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
-        .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
+        .testTarget(name: "MempoolBenchmarksTests", dependencies: ["MempoolBenchmarks"]),
+        // A program of its own, as it replaces malloc.
+        .target(name: "CAllocationProbe", path: "Tests/AllocationProbe/C"),
+        .executableTarget(
+            name: "allocation-probe", dependencies: ["CAllocationProbe", "Mempool"],
+            path: "Tests/AllocationProbe/Program"
+        ),
+        .testTarget(name: "MempoolTests", dependencies: ["allocation-probe", "Mempool"]),
         .testTarget(name: "MempoolFoundationTests", dependencies: ["MempoolFoundation"]),
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]

@@ -13,20 +13,13 @@ struct Reading {
 /// - Returns: A buffer that the caller must put.
 func encode(_ reading: Reading) -> Buffer {
     let buffer = getBuffer(12)
-    buffer.withUnsafeMutableBytes { bytes in
-        bytes.storeBytes(of: reading.sensor.bigEndian, toByteOffset: 0, as: UInt32.self)
-        bytes.storeBytes(of: reading.value.bigEndian, toByteOffset: 4, as: Int64.self)
-    }
+    buffer.storeBigEndian(reading.sensor, at: 0)
+    buffer.storeBigEndian(reading.value, at: 4)
     return buffer
 }
 
 func decode(_ buffer: Buffer) -> Reading {
-    buffer.withUnsafeMutableBytes { bytes in
-        Reading(
-            sensor: UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 0, as: UInt32.self)),
-            value: Int64(bigEndian: bytes.loadUnaligned(fromByteOffset: 4, as: Int64.self))
-        )
-    }
+    Reading(sensor: buffer.loadBigEndian(at: 0), value: buffer.loadBigEndian(at: 4))
 }
 
 func roundTrip(_ reading: Reading) -> Reading {

@@ -7,10 +7,10 @@ internal import Mempool
 protocol IndexEntry: Equatable, Sendable {
     /// Bytes on disk.
     static var encodedBytes: Int { get }
-    /// - Parameter bytes: At least ``encodedBytes``.
-    init(_ bytes: UnsafeRawBufferPointer)
-    /// - Parameter bytes: At least ``encodedBytes``.
-    func encode(into bytes: UnsafeMutableRawBufferPointer)
+    /// - Parameter buffer: At least ``encodedBytes``.
+    init(_ buffer: Buffer)
+    /// - Parameter buffer: At least ``encodedBytes``.
+    func encode(into buffer: Buffer)
 }
 
 /// A file of entries. For one thread at a time.
@@ -90,10 +90,8 @@ struct IndexFile<Entry: IndexEntry> {
     private mutating func write(_ entries: ArraySlice<Entry>) throws(SegmentError) {
         let buffer = pool.get(entries.count * Entry.encodedBytes)
         defer { pool.put(buffer) }
-        buffer.withUnsafeMutableBytes { bytes in
-            for (number, entry) in entries.enumerated() {
-                entry.encode(into: UnsafeMutableRawBufferPointer(rebasing: bytes[(number * Entry.encodedBytes)...]))
-            }
+        for (number, entry) in entries.enumerated() {
+            entry.encode(into: buffer.dropFirst(number * Entry.encodedBytes))
         }
         try file.write(buffer, at: count * Entry.encodedBytes)
         count += entries.count
@@ -101,6 +99,6 @@ struct IndexFile<Entry: IndexEntry> {
 
     private func entry(at number: Int, through buffer: Buffer) throws(SegmentError) -> Entry {
         try file.readAll(into: buffer, at: number * Entry.encodedBytes)
-        return buffer.withUnsafeMutableBytes { Entry(UnsafeRawBufferPointer($0)) }
+        return Entry(buffer)
     }
 }

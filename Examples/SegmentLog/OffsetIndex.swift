@@ -1,6 +1,8 @@
 // The `.index` file: relative offset → position in the `.log` file.
 // Sparse: an entry every so many bytes of log; the rest of the way is a short scan.
 
+internal import Mempool
+
 /// Says where in the log a record starts.
 struct OffsetEntry: IndexEntry {
     /// Offset of the record, less the base offset of the segment.
@@ -15,14 +17,14 @@ struct OffsetEntry: IndexEntry {
         self.position = position
     }
 
-    init(_ bytes: UnsafeRawBufferPointer) {
-        relativeOffset = bytes.loadBigEndian(at: 0)
-        position = bytes.loadBigEndian(at: 4)
+    init(_ buffer: Buffer) {
+        relativeOffset = buffer.loadBigEndian(at: 0)
+        position = buffer.loadBigEndian(at: 4)
     }
 
-    func encode(into bytes: UnsafeMutableRawBufferPointer) {
-        bytes.storeBigEndian(relativeOffset, at: 0)
-        bytes.storeBigEndian(position, at: 4)
+    func encode(into buffer: Buffer) {
+        buffer.storeBigEndian(relativeOffset, at: 0)
+        buffer.storeBigEndian(position, at: 4)
     }
 }
 

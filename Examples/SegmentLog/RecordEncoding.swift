@@ -151,21 +151,19 @@ extension NewRecord {
         RecordLayout.encodedBytes(keyBytes: key.count, valueBytes: value.count)
     }
 
-    /// Writes the record to the front of `bytes`, which must have room for ``encodedBytes``.
-    package func encode(offset: UInt64, into bytes: UnsafeMutableRawBufferPointer) {
-        let encoded = UnsafeMutableRawBufferPointer(rebasing: bytes[..<encodedBytes])
+    /// Writes the record to the front of a buffer, which must have room for ``encodedBytes``.
+    package func encode(offset: UInt64, into buffer: Buffer) {
+        let encoded = buffer.prefix(encodedBytes)
         encoded.storeBigEndian(UInt32(encodedBytes - RecordLayout.lengthBytes), at: 0)
         encoded.storeBigEndian(offset, at: 8)
         encoded.storeBigEndian(timestamp, at: 16)
         encoded.storeBigEndian(UInt32(key.count), at: 24)
         encoded.storeBigEndian(UInt32(value.count), at: 28)
-        let payload = UnsafeMutableRawBufferPointer(rebasing: encoded[RecordLayout.headerBytes...])
-        key.withUnsafeBytes { payload.copyMemory(from: $0) }
-        value.withUnsafeBytes {
-            UnsafeMutableRawBufferPointer(rebasing: payload[key.count...]).copyMemory(from: $0)
-        }
+        let payload = encoded.dropFirst(RecordLayout.headerBytes)
+        payload.withUnsafeMutableBytes { $0.copyBytes(from: key) }
+        payload.dropFirst(key.count).withUnsafeMutableBytes { $0.copyBytes(from: value) }
         var checksum = CRC32C()
-        checksum.update(UnsafeRawBufferPointer(rebasing: encoded[RecordLayout.checksummedFrom...]))
+        encoded.dropFirst(RecordLayout.checksummedFrom).withUnsafeBytes { checksum.update($0) }
         encoded.storeBigEndian(checksum.value, at: 4)
     }
 
@@ -176,7 +174,7 @@ extension NewRecord {
     package func encoded(offset: UInt64, pool: BufferPool = .shared) -> Buffer {
         precondition(encodedBytes <= RecordLayout.maximumEncodedBytes, "a record of \(encodedBytes) bytes is too large")
         let buffer = pool.get(encodedBytes)
-        buffer.withUnsafeMutableBytes { encode(offset: offset, into: $0) }
+        encode(offset: offset, into: buffer)
         return buffer
     }
 }

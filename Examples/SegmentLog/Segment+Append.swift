@@ -38,15 +38,10 @@ extension Segment {
 
         var newTail = tail
         var entries = NewEntries()
-        buffer.withUnsafeMutableBytes { bytes in
-            for record in records {
-                let start = newTail.position - tail.position
-                record.encode(
-                    offset: newTail.nextOffset,
-                    into: UnsafeMutableRawBufferPointer(rebasing: bytes[start...])
-                )
-                advance(&newTail, behind: record, entries: &entries)
-            }
+        for record in records {
+            let start = newTail.position - tail.position
+            record.encode(offset: newTail.nextOffset, into: buffer.dropFirst(start))
+            advance(&newTail, behind: record, entries: &entries)
         }
         try commit(buffer, newTail: newTail, entries: entries)
         return first..<newTail.nextOffset

@@ -37,8 +37,8 @@ extension Segment {
         let buffer = pool.get(header.encodedBytes)
         defer { pool.put(buffer) }
         try log.readAll(into: buffer, at: position)
-        let result = buffer.withUnsafeMutableBytes { bytes in
-            decodeRecord(UnsafeRawBufferPointer(bytes), expectedOffset: offset).map(body)
+        let result = buffer.withUnsafeBytes { bytes in
+            decodeRecord(bytes, expectedOffset: offset).map(body)
         }
         switch result {
         case .success(let value): return value

@@ -1,6 +1,8 @@
 // The `.timeindex` file: timestamp → relative offset.
 // Its entries ascend even when the timestamps of the records do not, because each holds a maximum.
 
+internal import Mempool
+
 /// Says that no record before `relativeOffset` is newer than `timestamp`.
 ///
 /// So the first record at or after a time T is not before the last entry with `timestamp < T`, whatever order the
@@ -17,14 +19,14 @@ struct TimeEntry: IndexEntry {
         self.relativeOffset = relativeOffset
     }
 
-    init(_ bytes: UnsafeRawBufferPointer) {
-        timestamp = bytes.loadBigEndian(at: 0)
-        relativeOffset = bytes.loadBigEndian(at: 8)
+    init(_ buffer: Buffer) {
+        timestamp = buffer.loadBigEndian(at: 0)
+        relativeOffset = buffer.loadBigEndian(at: 8)
     }
 
-    func encode(into bytes: UnsafeMutableRawBufferPointer) {
-        bytes.storeBigEndian(timestamp, at: 0)
-        bytes.storeBigEndian(relativeOffset, at: 8)
+    func encode(into buffer: Buffer) {
+        buffer.storeBigEndian(timestamp, at: 0)
+        buffer.storeBigEndian(relativeOffset, at: 8)
     }
 }
 

@@ -21,6 +21,8 @@ final class BucketCore: Sendable {
         /// Ascending by first slot.
         var slabs: [Slab] = []
         var slotCount = 0
+        /// Vacant slots that are set aside for threads.
+        var lentCount = 0
         var allocations: UInt64 = 0
         var trimmed: UInt64 = 0
         /// Pairs that the slots' generations counted before this bucket had them.
@@ -35,41 +37,82 @@ final class BucketCore: Sendable {
         self.capacity = capacity
         let alignment = capacity >= 4096 ? 4096 : 64
         strideBytes = (capacity + alignment - 1) / alignment * alignment
-        // A thread keeps at most 1 MiB of a bucket, or a single buffer.
-        magazineLimit = min(Int(CMEMPOOL_MAGAZINE_SLOTS), max(1, (1 << 20) / capacity))
+        // A thread keeps at most 4 MiB of a bucket, or a single buffer: with fewer than 16 buffers, threads that hand buffers
+        // to each other would meet at the shelf all the time.
+        magazineLimit = min(Int(CMEMPOOL_MAGAZINE_SLOTS), max(1, (4 << 20) / capacity))
     }
 
     // MARK: - Get
 
-    /// Moves idle slots into an empty magazine, or makes one slot. Returns whether it had to allocate.
-    func refill(
-        _ magazine: UnsafeMutablePointer<cmempool_magazine>, budget: IdleBudget
-    ) throws(PoolAllocationError) -> Bool {
-        let slots = cmempool_magazine_slots(magazine)
+    /// Takes an idle slot, and fills an empty magazine on the way, or makes a slot out of a vacant one.
+    ///
+    /// - Parameters:
+    ///   - magazine: The thread's, empty; nil if it has none.
+    ///   - vacancies: The thread's vacant slots; nil if it has none.
+    /// - Returns: The slot, and whether it had to be allocated.
+    func take(
+        _ magazine: UnsafeMutablePointer<cmempool_magazine>?, _ vacancies: UnsafeMutablePointer<cmempool_vacancies>?,
+        budget: IdleBudget
+    ) throws(PoolAllocationError) -> (slot: Int, isAllocated: Bool) {
         // Half of what the magazine holds, so that neither a run of gets nor a run of puts crosses the shelf every time.
-        let wanted = max(1, Int(magazine.pointee.limit) / 2)
-        let taken = try state.withLock { state throws(PoolAllocationError) -> Int in
+        let wanted = magazine.map { max(1, ($0.pointee.limit - $0.pointee.bottom) / 2) } ?? 1
+        let (slot, taken) = try state.withLock { state throws(PoolAllocationError) -> (Int, Int) in
             let count = min(state.stacks.shelfCount, wanted)
-            guard count > 0 else {
-                slots[0] = UInt32(truncatingIfNeeded: try takeVacant(&state))
-                return 0
+            guard count > 0 else { return (try takeVacant(&state, vacancies), 0) }
+            var slot: UInt32 = 0
+            state.stacks.popShelf(into: &slot, count: 1)
+            if count > 1, let magazine {
+                state.stacks.popShelf(into: magazine.pointee.bottom, count: count - 1)
+                magazine.pointee.top = magazine.pointee.bottom + (count - 1)
             }
-            state.stacks.popShelf(into: slots, count: count)
             state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
-            return count
+            return (Int(slot), count)
         }
         if taken > 0 { budget.release(taken, of: strideBytes) }
-        magazine.pointee.count = UInt32(truncatingIfNeeded: max(1, taken))
-        return taken == 0
+        return (slot, taken == 0)
     }
 
-    private func takeVacant(_ state: inout State) throws(PoolAllocationError) -> Int {
-        if state.stacks.vacantCount == 0 { try addSlab(&state) }
-        let slot = state.stacks.popVacant()
+    private func takeVacant(
+        _ state: inout State, _ vacancies: UnsafeMutablePointer<cmempool_vacancies>?
+    ) throws(PoolAllocationError) -> Int {
+        let slot: Int
+        if let vacancies {
+            let slots = cmempool_vacancy_slots(vacancies)
+            if vacancies.pointee.count == 0 {
+                if state.stacks.vacantCount == 0 { try addSlab(&state) }
+                // In the order in which they lie: the first ones are taken from the end.
+                let count = min(state.stacks.vacantCount, SlotTable.slotsPerLine)
+                for index in (0..<count).reversed() {
+                    slots[index] = UInt32(truncatingIfNeeded: state.stacks.popVacant())
+                }
+                vacancies.pointee.count = UInt32(truncatingIfNeeded: count)
+                state.lentCount += count
+            }
+            vacancies.pointee.count -= 1
+            state.lentCount -= 1
+            slot = Int(slots[Int(vacancies.pointee.count)])
+        } else {
+            if state.stacks.vacantCount == 0 { try addSlab(&state) }
+            slot = state.stacks.popVacant()
+        }
         state.allocations += 1
         if let slab = Self.slabIndex(of: slot, in: state) { state.slabs[slab].occupy(slot) }
         return slot
     }
+
+    /// Takes back the vacant slots that were set aside for a thread.
+    func takeBack(_ vacancies: UnsafeMutablePointer<cmempool_vacancies>) {
+        state.withLock { state in
+            let slots = cmempool_vacancy_slots(vacancies)
+            for index in 0..<Int(vacancies.pointee.count) { state.stacks.pushVacant(Int(slots[index])) }
+            state.lentCount -= Int(vacancies.pointee.count)
+            vacancies.pointee.count = 0
+        }
+    }
+
+    /// From this capacity on, buffers are shifted against each other; and by so many different numbers of pages.
+    private static let shiftedBytes = 256 << 10
+    private static let shiftCount = 16
 
     private func addSlab(_ state: inout State) throws(PoolAllocationError) {
         // Slabs of 256 KiB make the system call rare for small buckets without holding much that is unused.
@@ -77,19 +120,25 @@ final class BucketCore: Sendable {
         guard state.stacks.reserve(state.slotCount + count) else {
             throw PoolAllocationError(byteCount: count * MemoryLayout<UInt32>.stride, errorNumber: ENOMEM)
         }
-        let memory = try SystemMemory.map((count * strideBytes + 4095) / 4096 * 4096)
+        let byteCount = (count * strideBytes + 4095) / 4096 * 4096
+        // Large buffers that all begin at the same distance from a power of two would share the same few sets of the
+        // caches, so each begins a few pages further than the one before it.
+        let shift = capacity >= Self.shiftedBytes ? state.slabs.count % Self.shiftCount * 4096 : 0
+        let memory = try SystemMemory.map(byteCount + shift)
         guard let first = SlotTable.takeRun(of: count) else {
-            SystemMemory.unmap(memory, (count * strideBytes + 4095) / 4096 * 4096)
-            throw PoolAllocationError(byteCount: count * strideBytes, errorNumber: ENOSPC)
+            SystemMemory.unmap(memory, byteCount + shift)
+            throw PoolAllocationError(byteCount: byteCount, errorNumber: ENOSPC)
         }
-        let slab = Slab(firstSlot: first, slotCount: count, base: memory, strideBytes: strideBytes)
+        let slab = Slab(
+            firstSlot: first, slotCount: count, base: memory + shift, strideBytes: strideBytes, shiftBytes: shift
+        )
         // Almost always at the end; runs that a destroyed pool gave back may come before.
         let isLast = state.slabs.last.map { $0.firstSlot < first } ?? true
         let position = isLast ? nil : state.slabs.firstIndex { $0.firstSlot > first }
         state.slabs.insert(slab, at: position ?? state.slabs.count)
         state.slotCount += count
         for index in (0..<count).reversed() {
-            SlotTable.slots[first + index].base = memory + index * strideBytes
+            SlotTable.slots[first + index].base = slab.base + index * strideBytes
             state.inheritedPairs += SlotTable.generation(of: first + index) / 2
             state.stacks.pushVacant(first + index)
         }
@@ -102,16 +151,16 @@ final class BucketCore: Sendable {
     ///
     /// The magazine changes while the lock is held: a fork, which takes the lock first, finds each slot in one place only.
     func shelve(_ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget) -> Int {
-        let count = Int(magazine.pointee.count) - kept
+        let slots = magazine.pointee.bottom
+        let count = magazine.pointee.top - slots - kept
         guard count > 0 else { return 0 }
-        let slots = cmempool_magazine_slots(magazine)
         let room = budget.reserve(count, of: strideBytes)
         state.withLock { state in
             state.stacks.pushShelf(slots, count: room)
             for index in room..<count { vacate(Int(slots[index]), &state) }
             state.trimmed += UInt64(count - room)
             for index in 0..<kept { slots[index] = slots[count + index] }
-            magazine.pointee.count = UInt32(truncatingIfNeeded: kept)
+            magazine.pointee.top = slots + kept
         }
         return count - room
     }
@@ -216,7 +265,7 @@ final class BucketCore: Sendable {
             }
             stats.allocations = state.allocations
             stats.trimmed = state.trimmed
-            stats.idle = Int64(state.slotCount - state.stacks.vacantCount) - stats.inUse
+            stats.idle = Int64(state.slotCount - state.stacks.vacantCount - state.lentCount) - stats.inUse
             total -= state.inheritedPairs
         }
         stats.wrongCapacity = wrongCapacityPuts.load(ordering: .relaxed)
@@ -239,7 +288,7 @@ final class BucketCore: Sendable {
                 let count = slab.slots.count { SlotTable.generation(of: $0) & 1 == 1 }
                 outstanding += count
                 guard count == 0 else { return false }
-                SystemMemory.unmap(slab.base, slab.byteCount)
+                SystemMemory.unmap(slab.base - slab.shiftBytes, slab.byteCount + slab.shiftBytes)
                 for slot in slab.slots { SlotTable.slots[slot].base = nil }
                 SlotTable.returnRun(first: slab.firstSlot, count: slab.slotCount)
                 return true

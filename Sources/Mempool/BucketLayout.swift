@@ -14,7 +14,9 @@ public struct BucketLayout: Sendable, Equatable {
     public static let capacityLimitBytes = 1 << 40
 
     /// Nine buckets: 512 B, 1 KiB, and then by a factor of four up to 16 MiB.
-    public static let standard = BucketLayout(unchecked: StandardBuckets.capacities)
+    public static let standard = BucketLayout(
+        unchecked: [512, 1024, 4096, 16384, 65536, 262_144, 1_048_576, 4_194_304, 16_777_216]
+    )
 
     /// Sixteen buckets: 512 B, and then every power of two up to 16 MiB. For callers who round up to powers of two.
     public static let powersOfTwo = BucketLayout(unchecked: (9...24).map { 1 << $0 })

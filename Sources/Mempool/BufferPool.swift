@@ -17,8 +17,8 @@ internal import Glibc
 public final class BufferPool: Sendable {
     @usableFromInline let core: PoolCore
     @usableFromInline let index: Int
-    /// Whether the buckets are the standard ones, which need no table.
-    @usableFromInline let isStandard: Bool
+    /// Whether the bit width of a size tells its bucket, as all capacities are powers of two.
+    @usableFromInline let isByWidth: Bool
     @usableFromInline let zeroing: Zeroing
 
     /// The default pool, behind the free functions.
@@ -28,7 +28,7 @@ public final class BufferPool: Sendable {
         PoolHook.startRecorder
         core = PoolRegistry.register(isDefault: isDefault) { PoolCore(index: $0, configuration: configuration) }
         index = core.index
-        isStandard = configuration.layout == .standard
+        isByWidth = configuration.layout.capacities.allSatisfy { $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
         ForkSafety.install
         PoolHook.installed?.didCreatePool(core.index, core.name, core.buckets.map(\.capacity))
@@ -61,7 +61,7 @@ public final class BufferPool: Sendable {
     @inlinable @inline(__always)
     public func get(_ size: Int) -> Buffer {
         if index < Int(CMEMPOOL_CACHED_POOLS) {
-            let fast = isStandard ? Self.fastGet(size, pool: index) : Self.fastGetByTable(size, pool: index)
+            let fast = isByWidth ? Self.fastGet(size, pool: index) : Self.fastGetBySearch(size, pool: index)
             if let buffer = fast {
                 if zeroing != .never { prepareZeroing(buffer) }
                 return buffer
@@ -137,36 +137,35 @@ public final class BufferPool: Sendable {
 
     // MARK: - The two paths
 
+    /// A get from the calling thread's magazine, or nil. For layouts of powers of two.
     @inlinable @inline(__always)
     static func fastGet(_ size: Int, pool: Int) -> Buffer? {
         guard let cache = cmempool_fast_cache(pool) else { return nil }
-        let bucket = StandardBuckets.bucket(for: size)
-        guard bucket < StandardBuckets.count else { return nil }
-        return fastGet(size, cache, bucket)
+        // The width alone tells the bucket. A size that none serves, 0 and negative ones included, finds the empty
+        // magazine behind the last.
+        let width = Int.bitWidth &- (size &- 1).leadingZeroBitCount
+        return take(size, cache, Int(cmempool_first_bucket(cache, width)))
     }
 
     /// As `fastGet`, for any layout.
     @inlinable @inline(__always)
-    static func fastGetByTable(_ size: Int, pool: Int) -> Buffer? {
-        guard size > 0, let cache = cmempool_fast_cache(pool) else { return nil }
-        var bucket = Int(cmempool_first_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+    static func fastGetBySearch(_ size: Int, pool: Int) -> Buffer? {
+        guard let cache = cmempool_fast_cache(pool) else { return nil }
+        let width = Int.bitWidth &- (size &- 1).leadingZeroBitCount
+        var bucket = Int(cmempool_first_bucket(cache, width))
         let count = Int(cache.pointee.bucket_count)
         while bucket < count, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
             bucket &+= 1
         }
-        guard bucket < count else { return nil }
-        return fastGet(size, cache, bucket)
+        return take(size, cache, bucket)
     }
 
     @inlinable @inline(__always)
-    static func fastGet(_ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ bucket: Int) -> Buffer? {
+    static func take(_ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ bucket: Int) -> Buffer? {
         let magazine = cmempool_magazine_at(cache, bucket)
-        let count = magazine.pointee.count
-        guard count > 0 else { return nil }
-        let left = count &- 1
-        magazine.pointee.count = left
-        let slot = cmempool_magazine_slots(magazine)[Int(left)]
-        let entry = cache.pointee.slots + Int(slot)
+        guard cmempool_magazine_has_slot(magazine) else { return nil }
+        let slot = cmempool_magazine_pop(magazine)
+        let entry = cmempool_slot_at(cache, slot)
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
         let generation = cmempool_load32(&entry.pointee.generation) &+ 1
         cmempool_store32(&entry.pointee.generation, generation)
@@ -178,6 +177,7 @@ public final class BufferPool: Sendable {
         )
     }
 
+    /// A put into the calling thread's magazine; false if something speaks against it.
     @inlinable @inline(__always)
     static func fastPut(_ buffer: Buffer, pool: Int) -> Bool {
         guard let cache = cmempool_fast_cache(pool) else { return false }
@@ -186,17 +186,13 @@ public final class BufferPool: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
-        let count = magazine.pointee.count
-        guard count < magazine.pointee.limit else { return false }
-        let entry = cache.pointee.slots + buffer.slotNumber
+        guard cmempool_magazine_has_room(magazine) else { return false }
+        let entry = cmempool_slot_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
         let generation = buffer.generation
         // A put already, or time to carry into the high half.
         guard cmempool_load32(&entry.pointee.generation) == generation, generation != .max else { return false }
         cmempool_store32(&entry.pointee.generation, generation &+ 1)
-        cmempool_magazine_slots(magazine)[Int(count)] = UInt32(truncatingIfNeeded: buffer.ticket)
-        // A forked child that finds the count also finds the slot.
-        cmempool_keep_order()
-        magazine.pointee.count = count &+ 1
+        cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
         return true
     }
 

@@ -64,23 +64,19 @@ final class PoolCore: Sendable {
     }
 
     private func get(_ size: Int, bucket: Int) throws(PoolAllocationError) -> Buffer {
-        var didAllocate = false
         let slot: Int
+        var didAllocate = false
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
-            if magazine.pointee.count == 0 {
+            if cmempool_magazine_has_slot(magazine) {
+                slot = Int(cmempool_magazine_pop(magazine))
+            } else {
                 open(magazine, bucket: bucket)
-                didAllocate = try buckets[bucket].refill(magazine, budget: budget)
+                let vacancies = cache.pointee.vacancies + bucket
+                (slot, didAllocate) = try buckets[bucket].take(magazine, vacancies, budget: budget)
             }
-            magazine.pointee.count -= 1
-            slot = Int(cmempool_magazine_slots(magazine)[Int(magazine.pointee.count)])
         } else {
-            // Without a cache there is nowhere to keep more than the one: a limit of 0 takes no more.
-            let magazine = UnsafeMutablePointer<cmempool_magazine>.allocate(capacity: 1)
-            magazine.initialize(to: cmempool_magazine())
-            defer { magazine.deallocate() }
-            didAllocate = try buckets[bucket].refill(magazine, budget: budget)
-            slot = Int(cmempool_magazine_slots(magazine)[0])
+            (slot, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
         }
         return handOut(
             slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate
@@ -175,14 +171,12 @@ final class PoolCore: Sendable {
     private func keep(_ slot: Int, bucket: Int) {
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
-            if magazine.pointee.limit == 0, !open(magazine, bucket: bucket) { return shelve(slot, bucket: bucket) }
-            if magazine.pointee.count >= magazine.pointee.limit {
+            guard open(magazine, bucket: bucket) else { return shelve(slot, bucket: bucket) }
+            if !cmempool_magazine_has_room(magazine) {
                 // Half stays, so that neither a run of puts nor a run of gets crosses the shelf every time.
-                takeBack(magazine, bucket: bucket, keeping: Int(magazine.pointee.limit) / 2)
+                takeBack(magazine, bucket: bucket, keeping: (magazine.pointee.limit - magazine.pointee.bottom) / 2)
             }
-            cmempool_magazine_slots(magazine)[Int(magazine.pointee.count)] = UInt32(truncatingIfNeeded: slot)
-            cmempool_keep_order()
-            magazine.pointee.count += 1
+            cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: slot))
         } else {
             shelve(slot, bucket: bucket)
         }
@@ -193,15 +187,15 @@ final class PoolCore: Sendable {
     @discardableResult
     private func open(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) -> Bool {
         let bucket = buckets[bucket]
-        guard magazine.pointee.limit == 0 else { return true }
+        guard magazine.pointee.limit == magazine.pointee.bottom else { return true }
         guard budget.reserve(1, of: bucket.magazineLimit * bucket.strideBytes) == 1 else { return false }
-        magazine.pointee.limit = UInt32(truncatingIfNeeded: bucket.magazineLimit)
+        magazine.pointee.limit = magazine.pointee.bottom + bucket.magazineLimit
         return true
     }
 
     private func close(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) {
-        guard magazine.pointee.limit > 0 else { return }
-        magazine.pointee.limit = 0
+        guard magazine.pointee.limit > magazine.pointee.bottom else { return }
+        magazine.pointee.limit = magazine.pointee.bottom
         budget.release(1, of: buckets[bucket].magazineLimit * buckets[bucket].strideBytes)
     }
 
@@ -228,6 +222,7 @@ final class PoolCore: Sendable {
             // Closed first: what the thread could keep is room for the shelf now.
             close(magazine, bucket: bucket)
             takeBack(magazine, bucket: bucket, keeping: 0)
+            buckets[bucket].takeBack(cache.pointee.vacancies + bucket)
         }
     }
 
@@ -236,13 +231,13 @@ final class PoolCore: Sendable {
     func takeBackInterrupted(_ cache: UnsafeMutablePointer<cmempool_cache>) {
         for bucket in buckets.indices {
             let magazine = cmempool_magazine_at(cache, bucket)
-            let slots = cmempool_magazine_slots(magazine)
+            let slots = magazine.pointee.bottom
             var kept = 0
-            for index in 0..<Int(magazine.pointee.count) where SlotTable.generation(of: Int(slots[index])) & 1 == 0 {
+            for index in 0..<(magazine.pointee.top - slots) where SlotTable.generation(of: Int(slots[index])) & 1 == 0 {
                 slots[kept] = slots[index]
                 kept += 1
             }
-            magazine.pointee.count = UInt32(truncatingIfNeeded: kept)
+            magazine.pointee.top = slots + kept
         }
         takeBack(cache)
     }

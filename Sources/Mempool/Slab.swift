@@ -9,16 +9,19 @@ struct Slab {
     let base: UnsafeMutableRawPointer
     /// Bytes from one buffer to the next.
     let strideBytes: Int
+    /// Mapped bytes before the first buffer.
+    let shiftBytes: Int
     /// A bit per slot: set while the slot has no memory of its own.
     private var vacancy: [UInt64]
 
     private static let pageBytes = 4096
 
-    init(firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int) {
+    init(firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int, shiftBytes: Int) {
         self.firstSlot = firstSlot
         self.slotCount = slotCount
         self.base = base
         self.strideBytes = strideBytes
+        self.shiftBytes = shiftBytes
         vacancy = Array(repeating: .max, count: (slotCount + 63) / 64)
     }
 

@@ -12,9 +12,12 @@ enum SlotTable {
     /// Enough for 8 GiB of outstanding 512 B buffers; 256 MiB of address space, of which only used pages take memory.
     static let slotLimit = 1 << 24
 
+    /// Entries in a cache line of 64 bytes. Runs begin on a line, so that no two slabs share one.
+    static let slotsPerLine = 4
+
     struct State: ~Copyable {
         /// Numbers from here on have never been used.
-        var next = 1
+        var next = slotsPerLine
         /// Runs that destroyed pools gave back: length → first numbers. Their generations go on counting.
         var returned: [Int: [Int]] = [:]
     }
@@ -37,7 +40,7 @@ enum SlotTable {
         state.withLock { state in
             if let first = state.returned[count]?.popLast() { return first }
             guard state.next + count <= slotLimit else { return nil }
-            defer { state.next += count }
+            defer { state.next += (count + slotsPerLine - 1) / slotsPerLine * slotsPerLine }
             return state.next
         }
     }

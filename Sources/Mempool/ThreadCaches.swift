@@ -37,8 +37,10 @@ enum ThreadCaches {
         cache.pointee.thread = thread
         cache.pointee.pool_index = UInt32(truncatingIfNeeded: pool.index)
         cache.pointee.bucket_count = UInt32(truncatingIfNeeded: bucketCount)
+        cache.pointee.vacancies = cmempool_cache_vacancies(cache)
+        // Closed until a magazine is first needed: see `PoolCore.open(_:bucket:)`. The one behind the last stays so.
+        for index in 0...bucketCount { cmempool_magazine_reset(cmempool_magazine_at(cache, index)) }
         for index in pool.buckets.indices {
-            // A limit of 0 until the magazine is first needed: see `PoolCore.open(_:bucket:)`.
             cmempool_magazine_at(cache, index).pointee.shape = pool.shape(ofBucket: index)
         }
         withUnsafeMutableBytes(of: &cache.pointee.first_buckets) { $0.copyBytes(from: pool.firstBuckets) }

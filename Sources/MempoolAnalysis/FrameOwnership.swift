@@ -2,8 +2,8 @@
 
 /// Whose code a symbol is.
 enum FrameOwnership {
-    /// Swift modules of the pool and its recorder. Their frames are cut from the top of every stack.
-    static let ownModules: Set<String> = ["Mempool", "MempoolRecorder", "MempoolRecording"]
+    /// Swift modules of the pool, its bridges and its recorder. Their frames are cut from the top of every stack.
+    static let ownModules: Set<String> = ["Mempool", "MempoolFoundation", "MempoolRecorder", "MempoolRecording"]
     /// C symbols of the pool and its recorder.
     static let ownPrefix = "cmempool_"
     /// Swift modules of the toolchain; their code may be specialized into the user's binary.
@@ -50,9 +50,10 @@ enum FrameOwnership {
     /// type, which has the mangling of a class's allocating one, and the closure around an autoclosure's argument.
     static func isWritten(demangled name: String) -> Bool {
         if name.hasPrefix("implicit closure #") { return true }
-        return name.contains(".init(") && !name.contains("__allocating_init")
-            && !["partial apply", "protocol witness", "reabstraction thunk", "thunk ", "dispatch thunk", "merged "]
-                .contains(where: name.hasPrefix)
+        guard let initializer = name.range(of: ".init(") else { return false }
+        let before = name[..<initializer.lowerBound]
+        return !before.contains("thunk ")
+            && !["partial apply", "protocol witness", "merged "].contains(where: before.hasPrefix)
     }
 
     /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the build calls them.

@@ -154,7 +154,7 @@ extension Recorder {
     /// Whether a symbol is the pool's or the recorder's, by its module. Extensions of the pool's types in other modules
     /// mangle the type first as well, but then name the module after an `E`.
     private static func isOwn(_ mangled: String) -> Bool {
-        let own = ["$s7Mempool", "$s15MempoolRecorder", "cmempool_", "mempool_recorder_"]
+        let own = ["$s7Mempool", "$s15MempoolRecorder", "$s17MempoolFoundation", "cmempool_", "mempool_recorder_"]
         guard own.contains(where: mangled.hasPrefix) else { return false }
         let extended = demangled(mangled).text(after: "(extension in ")
         return extended?.hasPrefix("Mempool") ?? true

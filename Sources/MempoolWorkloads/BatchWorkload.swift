@@ -36,13 +36,13 @@ enum BatchWorkload {
     private static func processBatch(_ batch: [NewRecord], pool: BufferPool) -> Bool {
         let buffer = pool.get(batch.reduce(0) { $0 + $1.encodedBytes })
         defer { pool.put(buffer) }
-        return buffer.withUnsafeMutableBytes { bytes in
-            var rest = bytes
-            for (offset, record) in batch.enumerated() {
-                record.encode(offset: UInt64(offset), into: rest)
-                rest = UnsafeMutableRawBufferPointer(rebasing: rest[record.encodedBytes...])
-            }
-            var unread = UnsafeRawBufferPointer(bytes)
+        var rest = buffer
+        for (offset, record) in batch.enumerated() {
+            record.encode(offset: UInt64(offset), into: rest)
+            rest = rest.dropFirst(record.encodedBytes)
+        }
+        return buffer.withUnsafeBytes { bytes in
+            var unread = bytes
             for (offset, record) in batch.enumerated() {
                 guard let view = try? decodeRecord(unread, expectedOffset: UInt64(offset)).get(),
                     view.header.timestamp == record.timestamp,

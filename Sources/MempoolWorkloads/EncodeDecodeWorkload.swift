@@ -37,8 +37,8 @@ enum EncodeDecodeWorkload {
             encoded.withUnsafeMutableBytes { source in
                 copy.withUnsafeMutableBytes { $0.copyMemory(from: UnsafeRawBufferPointer(source)) }
             }
-            return copy.withUnsafeMutableBytes { bytes in
-                (try? decodeRecord(UnsafeRawBufferPointer(bytes)).get()).map { view in
+            return copy.withUnsafeBytes { bytes in
+                (try? decodeRecord(bytes).get()).map { view in
                     NewRecord(timestamp: view.header.timestamp, key: Array(view.key), value: Array(view.value))
                 }
             }

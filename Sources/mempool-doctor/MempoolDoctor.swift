@@ -12,12 +12,13 @@ struct MempoolDoctor: ParsableCommand {
         discussion: """
             The doctor runs a program (exec) or a built-in workload (run) with the pool's recorder switched on, or \
             reads a recording that exists already (report). It names the line that took each missing buffer, and the \
-            puts that were wrong. selftest tells whether all of that works on this machine.
+            puts that were wrong. selftest tells whether all of that works on this machine; bench measures the pool \
+            against general allocators.
 
             EXIT STATUS
               0    healthy: observed, and nothing found
               1    findings
-              2    inconclusive: it could not be observed; never reported as healthy
+              2    inconclusive: it could not be observed or measured; never reported as healthy
               64   usage
               70   internal error
             exec passes a program's own status on if it is not 0: 128+n if signal n killed it. \
@@ -29,16 +30,18 @@ struct MempoolDoctor: ParsableCommand {
               mempool-doctor exec -- .build/debug/server --port 8080
               mempool-doctor report server.mempool --format json
               mempool-doctor selftest
+              mempool-doctor bench
             """,
         version: "mempool-doctor \(DoctorVersion.current)",
         subcommands: [
-            RunCommand.self, ExecCommand.self, ReportCommand.self, SelftestCommand.self, WorkloadCommand.self,
-            PlantCommand.self,
+            RunCommand.self, ExecCommand.self, ReportCommand.self, SelftestCommand.self, BenchCommand.self,
+            WorkloadCommand.self, PlantCommand.self, BenchPeerCommand.self,
         ]
     )
 
     static func main() {
-        if ![WorkloadCommand.name, PlantCommand.name].contains(CommandLine.arguments.dropFirst().first) {
+        let observed = [WorkloadCommand.name, PlantCommand.name, BenchPeerCommand.name]
+        if !observed.contains(CommandLine.arguments.dropFirst().first ?? "") {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
         }

@@ -29,6 +29,15 @@ struct Progress {
         isDrawn = true
     }
 
+    /// Draws a bar that is filled to `share`, 0 to 1, and `label` behind it.
+    mutating func draw(share: Double, _ label: String) {
+        let width = 24
+        let filled = Int((min(max(share, 0), 1) * Double(width)).rounded(.down))
+        let (full, empty) = Terminal.isUnicode ? ("█", "░") : ("#", ".")
+        let bar = String(repeating: full, count: filled) + String(repeating: empty, count: width - filled)
+        draw("\(bar) \(Int(share * 100)) %  \(label)")
+    }
+
     /// Wipes the line.
     mutating func clear() {
         guard isDrawn else { return }

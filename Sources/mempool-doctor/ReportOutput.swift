@@ -75,12 +75,17 @@ struct ReportOutput: ~Copyable {
 
     /// Throws `DoctorFailure` with status 64 if the file cannot be written.
     init(_ options: ReportOptions) throws(DoctorFailure) {
-        format = options.format
         var style = Terminal.style(color: options.color, toFile: options.output != nil)
         if let limit = options.maxFindings { style.maximumFindings = limit == 0 ? nil : limit }
+        try self.init(format: options.format, output: options.output, style: style)
+    }
+
+    /// - Parameter output: The file, or nil for stdout.
+    init(format: ReportFormat, output: String?, style: TextStyle) throws(DoctorFailure) {
+        self.format = format
         self.style = style
-        path = options.output
-        guard let path = options.output else {
+        path = output
+        guard let path = output else {
             descriptor = STDOUT_FILENO
             return
         }

@@ -13,6 +13,7 @@ struct FrameOwnershipTests {
         ("closure #1 (inout Mempool.Buffer) -> () in Mempool.BufferPool.use() -> ()", "Mempool"),
         ("merged Mempool.putBuffer(Mempool.Buffer) -> ()", "Mempool"),
         ("(extension in Mempool):Swift.Array.fill() -> ()", "Mempool"),
+        ("(extension in MempoolFoundation):Mempool.Lease.intoData() -> Foundation.Data", "MempoolFoundation"),
         (
             "generic specialization <Swift.Int, app.Failure> of Mempool.BufferPool.withBuffer<A, B where B: Swift.Error>() -> A",
             "Mempool"
@@ -73,6 +74,7 @@ struct FrameOwnershipTests {
             "app.Holder.__allocating_init(Mempool.Buffer) -> app.Holder",
             "partial apply forwarder for implicit closure #1 () -> () in app.take() -> ()",
             "protocol witness for Swift.RawRepresentable.init(rawValue: A) -> B? in conformance app.Kind : C in app",
+            "vtable thunk for app.Base.init(Swift.Int) -> app.Base dispatching to app.Derived.init(Swift.Int) -> app.Derived",
             "reabstraction thunk helper from @escaping @callee_guaranteed () -> () to @escaping () -> (@out ())",
         ] { #expect(!FrameOwnership.isWritten(demangled: name), "\(name)") }
     }

@@ -79,7 +79,8 @@ import Testing
         let root = try #require(result.json?["command"] as? [String: Any])
         let commands = try #require(root["subcommands"] as? [[String: Any]])
         let names = commands.compactMap { $0["commandName"] as? String }
-        #expect(names == ["run", "exec", "report", "selftest", "__workload", "__plant", "help"])
+        #expect(
+            names == ["run", "exec", "report", "selftest", "bench", "__workload", "__plant", "__bench-peer", "help"])
         for (name, command) in zip(names, commands) where name != "help" {
             for argument in try #require(command["arguments"] as? [[String: Any]]) {
                 #expect((argument["abstract"] as? String)?.hasSuffix(".") == true, "\(argument)")
@@ -93,6 +94,6 @@ import Testing
         #expect(result.status == 0)
         #expect(result.output.contains("--max-findings") || result.output.contains("max-findings"))
         #expect(result.output.contains("selftest"))
-        #expect(!result.output.contains("__workload") && !result.output.contains("__plant"))
+        for hidden in ["__workload", "__plant", "__bench-peer"] { #expect(!result.output.contains(hidden)) }
     }
 }

@@ -369,8 +369,8 @@ struct RecordedProcessTests {
             exit(0)
         }
         let recording = try read(path)
-        #expect(outstanding(recording).count == 99, "slot 0 is never used")
-        #expect(recording.header.dropped.ledger == 201)
+        #expect(outstanding(recording).count == 96, "slots 0 to 3 are never used")
+        #expect(recording.header.dropped.ledger == 204)
     }
 
     @Test("equal stacks are stored once")

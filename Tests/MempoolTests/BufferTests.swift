@@ -25,20 +25,9 @@ struct BufferTests {
         #expect(pool.bucketStats().first { $0.gets == 1 }?.capacity == capacity)
     }
 
-    @Test("the bucket formula agrees with a search through the capacities")
-    func bucketFormula() {
-        for size in Array(1...70_000) + [1 << 18, 1 << 20, 1 << 22, 1 << 24].flatMap({ [$0 - 1, $0, $0 + 1] }) {
-            let expected = StandardBuckets.capacities.firstIndex { $0 >= size } ?? StandardBuckets.count
-            #expect(StandardBuckets.bucket(for: size) == expected)
-        }
-        for size in [0, -1, .min, .max, (1 << 24) + 1] {
-            #expect(StandardBuckets.bucket(for: size) >= StandardBuckets.count)
-        }
-    }
-
     @Test("small buffers are 64-byte aligned, those of 4 KiB and more page-aligned")
     func alignment() {
-        for capacity in StandardBuckets.capacities + [16_777_217] {
+        for capacity in BucketLayout.standard.capacities + [16_777_217] {
             let buffers = (0..<3).map { _ in pool.get(capacity) }
             for buffer in buffers {
                 buffer.withUnsafeMutableBytes {
@@ -52,7 +41,8 @@ struct BufferTests {
 
     @Test("outstanding buffers never overlap")
     func disjoint() {
-        let buffers = StandardBuckets.capacities.prefix(5).flatMap { size in (0..<600).map { _ in pool.get(size) } }
+        let buffers = BucketLayout.standard.capacities.prefix(5).flatMap { size in (0..<600).map { _ in pool.get(size) }
+        }
         let ranges = buffers.map { buffer in
             buffer.withUnsafeMutableBytes { bytes in
                 let start = UInt(bitPattern: bytes.baseAddress)

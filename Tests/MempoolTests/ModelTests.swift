@@ -25,8 +25,9 @@ private struct OperationSequence {
             switch (choice, handle) {
             case (0..<6, _): operations.append(.putForeign(pool: pool, size: Int.random(in: 0...2000, using: &random)))
             case (6..<10, _): operations.append(.withBuffer(pool: pool, size: Self.size(using: &random)))
+            case (14..<16, _): operations.append(.trim(pool: pool))
             case (10..<14, _): operations.append(.lease(pool: pool, size: Self.size(using: &random)))
-            case (14..<45, _), (_, nil):
+            case (16..<45, _), (_, nil):
                 outstanding.append(sizes.count)
                 sizes.append(Self.size(using: &random))
                 operations.append(.get(pool: pool, size: sizes[sizes.count - 1], handle: sizes.count - 1))
@@ -50,8 +51,10 @@ private struct OperationSequence {
         case 0: 0
         case 1: (16 << 20) + Int.random(in: 1...10_000, using: &random)
         case 2..<8:
-            (StandardBuckets.capacities.randomElement(using: &random) ?? 1) + Int.random(in: -1...0, using: &random)
-        case 8..<10: (StandardBuckets.capacities.dropLast().randomElement(using: &random) ?? 1) + 1
+            (BucketLayout.standard.capacities.randomElement(using: &random) ?? 1)
+                + Int.random(in: -1...0, using: &random)
+        case 8..<10: (BucketLayout.standard.capacities.dropLast().randomElement(using: &random) ?? 1) + 1
+        case 10: [100, 101, 5000, 5001].randomElement(using: &random) ?? 1
         default: Int.random(in: 1...5000, using: &random)
         }
     }
@@ -108,10 +111,9 @@ private enum Shrinker {
     private static func simplerForms(of operation: PoolOperation) -> [PoolOperation] {
         switch operation {
         case .get(let pool, let size, let handle):
-            [0, pool].flatMap { pool in
-                [1, 512, (16 << 20) + 1].filter { $0 < size }.map { .get(pool: pool, size: $0, handle: handle) }
-                    + [.get(pool: pool, size: size, handle: handle)]
-            }
+            // In the first pool any size is simpler than in another, as that one may be configured.
+            (pool == 0 ? [] : [1, size, (16 << 20) + 1].map { .get(pool: 0, size: $0, handle: handle) })
+                + [1, 512, (16 << 20) + 1].filter { $0 < size }.map { .get(pool: pool, size: $0, handle: handle) }
         case .put(let pool, let handle): pool == 0 ? [] : [.put(pool: 0, handle: handle)]
         case .putPrefix(let pool, let handle, _), .putRaw(let pool, let handle):
             [.put(pool: 0, handle: handle), .put(pool: pool, handle: handle)]
@@ -125,6 +127,7 @@ private enum Shrinker {
         case .withBuffer(let pool, let size), .lease(let pool, let size):
             [(0, 1), (0, size), (pool, 1)].filter { $0 != (pool, size) && $0.1 <= size }
                 .map { .withBuffer(pool: $0.0, size: $0.1) }
+        case .trim(let pool): pool == 0 ? [] : [.trim(pool: 0)]
         }
     }
 
@@ -149,6 +152,7 @@ private enum Shrinker {
             case .putForeign(_, let size): .putForeign(pool: pool, size: size)
             case .withBuffer(_, let size): .withBuffer(pool: pool, size: size)
             case .lease(_, let size): .lease(pool: pool, size: size)
+            case .trim: .trim(pool: pool)
             }
         }
     }
@@ -196,7 +200,7 @@ private struct Counterexample {
     /// The sequence as Swift.
     var reproduction: [String] {
         let poolCount = (operations.map(\.pool).max() ?? 0) + 1
-        let pools = Array(repeating: "BufferPool()", count: poolCount).joined(separator: ", ")
+        let pools = TestedPool.all.prefix(poolCount).map(\.source).joined(separator: ", ")
         return ["let pools = [\(pools)]"] + operations.map(\.source)
     }
 
@@ -220,7 +224,7 @@ struct ModelTests {
     func randomOperations() {
         let seed = chosenSeed ?? UInt64.random(in: 0 ... .max)
         print("model test: MEMPOOL_TEST_SEED=\(seed)")
-        let found = Counterexample.find(from: seed, sequences: isLong ? 5000 : 200, length: isLong ? 300 : 80)
+        let found = Counterexample.find(from: seed, sequences: isLong ? 3000 : 100, length: isLong ? 200 : 80)
         if let found { Issue.record("\(found.description)") }
     }
 

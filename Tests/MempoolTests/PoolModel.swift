@@ -15,11 +15,13 @@ enum PoolOperation: Equatable, Sendable {
     case putForeign(pool: Int, size: Int)
     case withBuffer(pool: Int, size: Int)
     case lease(pool: Int, size: Int)
+    case trim(pool: Int)
 
     var pool: Int {
         switch self {
         case .get(let pool, _, _), .put(let pool, _), .putPrefix(let pool, _, _), .putSlice(let pool, _, _),
-            .putRaw(let pool, _), .putForeign(let pool, _), .withBuffer(let pool, _), .lease(let pool, _):
+            .putRaw(let pool, _), .putForeign(let pool, _), .withBuffer(let pool, _), .lease(let pool, _),
+            .trim(let pool):
             pool
         }
     }
@@ -29,7 +31,7 @@ enum PoolOperation: Equatable, Sendable {
         switch self {
         case .put(_, let handle), .putPrefix(_, let handle, _), .putSlice(_, let handle, _), .putRaw(_, let handle):
             handle
-        case .get, .putForeign, .withBuffer, .lease: nil
+        case .get, .putForeign, .withBuffer, .lease, .trim: nil
         }
     }
 
@@ -48,6 +50,39 @@ enum PoolOperation: Equatable, Sendable {
             "pools[\(pool)].put(Buffer(wrapping: .allocate(byteCount: \(size), alignment: 64)))"
         case .withBuffer(let pool, let size): "pools[\(pool)].withBuffer(\(size)) { _ in }"
         case .lease(let pool, let size): "pools[\(pool)].lease(\(size)).put()"
+        case .trim(let pool): "pools[\(pool)].trim()"
+        }
+    }
+}
+
+/// The pools by number: what can be configured must not change what is counted.
+struct TestedPool: Sendable {
+    var source: String
+    var largestCapacity: Int
+    var make: @Sendable () -> BufferPool
+
+    static let all = [
+        TestedPool(source: "BufferPool()", largestCapacity: 16 << 20) { BufferPool() },
+        configured(
+            "layout: .powersOfTwo, idleLimit: .bytes(65_536), zeroing: .onPut", largestCapacity: 16 << 20,
+            PoolConfiguration(layout: .powersOfTwo, idleLimit: .bytes(65_536), zeroing: .onPut)
+        ),
+        configured(
+            "layout: BucketLayout(capacities: [100, 5000]), zeroing: .onGet", largestCapacity: 5000,
+            (try? BucketLayout(capacities: [100, 5000])).map { PoolConfiguration(layout: $0, zeroing: .onGet) }
+        ),
+    ]
+
+    private static func configured(
+        _ source: String, largestCapacity: Int, _ configuration: PoolConfiguration?
+    ) -> TestedPool {
+        TestedPool(
+            source: "try BufferPool(configuration: PoolConfiguration(\(source)))", largestCapacity: largestCapacity
+        ) {
+            guard let configuration, let pool = try? BufferPool(configuration: configuration) else {
+                fatalError("the configuration of a tested pool is refused")
+            }
+            return pool
         }
     }
 }
@@ -68,7 +103,7 @@ struct PoolModel {
         var pool: Int
         var size: Int
         var isOutstanding: Bool
-        var isOversized: Bool { size > 16 << 20 }
+        var isOversized: Bool { size > TestedPool.all[pool].largestCapacity }
     }
 
     /// The counters that follow from the operations alone.
@@ -122,6 +157,7 @@ struct PoolModel {
         case .withBuffer(let pool, let size), .lease(let pool, let size):
             get(pool, size, -1)
             put(pool, -1, isSlice: false)
+        case .trim: break
         }
     }
 
@@ -176,7 +212,8 @@ struct ModelRun {
         var buffers: [Int: Buffer] = [:]
         // Pools that end with buffers outstanding keep their number; a process has 1,024.
         defer {
-            for (handle, known) in model.handles where handle >= 0 {
+            // A wrong model does not know what is outstanding.
+            for (handle, known) in model.handles where handle >= 0 && (known.isOutstanding || mistake != nil) {
                 if let buffer = buffers[handle] { run.pools[known.pool].put(buffer) }
             }
         }
@@ -199,7 +236,7 @@ struct ModelRun {
     private let pools: [BufferPool]
 
     private init(poolCount: Int) {
-        pools = (0..<poolCount).map { _ in BufferPool() }
+        pools = TestedPool.all.prefix(poolCount).map { $0.make() }
     }
 
     private func perform(_ operation: PoolOperation, _ buffers: inout [Int: Buffer]) {
@@ -226,6 +263,8 @@ struct ModelRun {
             let lease = pools[pool].lease(size)
             mark(lease.buffer, 78)
             lease.put()
+        case .trim(let pool):
+            _ = pools[pool].trim()
         }
     }
 

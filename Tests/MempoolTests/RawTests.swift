@@ -127,4 +127,19 @@ struct RawTests {
             #expect(short.stats().puts == 10 && short.stats().discarded == 0)
         }
     }
+
+    @Test("so does one with fewer buckets than its predecessor")
+    func successorsWithOtherBuckets() throws {
+        let megabyte = 1 << 20
+        let narrow = PoolConfiguration(layout: try BucketLayout(capacities: [megabyte]))
+        for _ in 0..<50 {
+            do {
+                let wide = BufferPool()
+                wide.putRaw(wide.getRaw(megabyte).baseAddress)
+            }
+            let pool = try BufferPool(configuration: narrow)
+            pool.putRaw(pool.getRaw(megabyte).baseAddress)
+            #expect(pool.stats().puts == 1 && pool.stats().discarded == 0)
+        }
+    }
 }

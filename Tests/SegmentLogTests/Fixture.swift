@@ -118,3 +118,11 @@ extension NewRecord {
 
     func at(offset: UInt64) -> Record { Record(offset: offset, timestamp: timestamp, key: key, value: value) }
 }
+
+extension UnsafeMutableRawBufferPointer {
+    /// Writes a number; traps when it does not fit wholly inside.
+    func storeBigEndian<Number: FixedWidthInteger & BitwiseCopyable>(_ number: Number, at position: Int) {
+        precondition(position >= 0 && position <= count - MemoryLayout<Number>.size, "a field lies outside its buffer")
+        storeBytes(of: number.bigEndian, toByteOffset: position, as: Number.self)
+    }
+}

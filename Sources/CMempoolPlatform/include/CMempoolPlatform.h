@@ -29,20 +29,35 @@ typedef struct cmempool_slot {
 #define CMEMPOOL_CACHED_POOLS 64
 
 /// Idle buffers of one bucket in the hands of one thread.
+///
+/// A stack of slot numbers with pointers, not a count: the processor forwards a value stored through a pointer to the next
+/// load through it without the round trip through memory that an index costs, which is half of a get and its put.
 typedef struct cmempool_magazine {
-    uint32_t count;
-    uint32_t limit;
+    /// Where the next slot goes; from `slots` to `limit`.
+    uint32_t *_Nonnull top;
+    /// Where the stack begins: `slots`.
+    uint32_t *_Nonnull bottom;
+    /// The end of what the magazine may hold; `bottom` while it is closed.
+    uint32_t *_Nonnull limit;
     /// The shape word (capacity, pool, bucket) of a whole buffer of this bucket.
     uint64_t shape;
     uint32_t slots[CMEMPOOL_MAGAZINE_SLOTS];
 } cmempool_magazine;
 
-/// The magazines of one pool in one thread; `bucket_count` of them follow.
+/// Slots of a bucket that have no memory yet, set aside for one thread: the entries of all of them lie in one cache line,
+/// which two threads would otherwise pull back and forth with every get and put.
+typedef struct cmempool_vacancies {
+    uint32_t count;
+    uint32_t slots[4];
+} cmempool_vacancies;
+
+/// The magazines of one pool in one thread; one for each bucket follows, and an empty one for sizes that none serves.
 typedef struct cmempool_cache {
     cmempool_slot *_Nonnull slots;
     struct cmempool_thread *_Nonnull thread;
     uint32_t pool_index;
     uint32_t bucket_count;
+    cmempool_vacancies *_Nonnull vacancies;
     /// By bit width of a size less one: the first bucket that may serve it.
     uint8_t first_buckets[72];
     cmempool_magazine magazines[];
@@ -69,19 +84,61 @@ CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_fast_cache(intptr_t pool_inde
 }
 
 CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_magazine_at(cmempool_cache *_Nonnull cache, intptr_t bucket) {
-    return &cache->magazines[bucket];
+    cmempool_magazine *magazine = &cache->magazines[bucket];
+    // A plain address in a register, which the processor can tell from other addresses early: see `cmempool_magazine`.
+    __asm__("" : "+r"(magazine));
+    return magazine;
 }
 
-CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_magazine_slots(cmempool_magazine *_Nonnull magazine) {
-    return magazine->slots;
+CMEMPOOL_INLINE cmempool_slot *_Nonnull cmempool_slot_at(const cmempool_cache *_Nonnull cache, uint32_t number) {
+    cmempool_slot *slot = &cache->slots[number];
+    __asm__("" : "+r"(slot));
+    return slot;
+}
+
+CMEMPOOL_INLINE bool cmempool_magazine_has_slot(const cmempool_magazine *_Nonnull magazine) {
+    return __builtin_expect(magazine->top != magazine->bottom, true);
+}
+
+CMEMPOOL_INLINE uint32_t cmempool_magazine_pop(cmempool_magazine *_Nonnull magazine) {
+    uint32_t *top = magazine->top - 1;
+    magazine->top = top;
+    return *top;
+}
+
+CMEMPOOL_INLINE bool cmempool_magazine_has_room(const cmempool_magazine *_Nonnull magazine) {
+    return __builtin_expect(magazine->top < magazine->limit, true);
+}
+
+/// The slot is stored before the top: a forked child that finds the top also finds the slot.
+CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine, uint32_t slot) {
+    uint32_t *top = magazine->top;
+    *top = slot;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    magazine->top = top + 1;
+}
+
+/// Makes a magazine empty and closed.
+CMEMPOOL_INLINE void cmempool_magazine_reset(cmempool_magazine *_Nonnull magazine) {
+    magazine->top = magazine->bottom = magazine->limit = magazine->slots;
+}
+
+CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_vacancy_slots(cmempool_vacancies *_Nonnull vacancies) {
+    return vacancies->slots;
 }
 
 CMEMPOOL_INLINE uint8_t cmempool_first_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
     return cache->first_buckets[width];
 }
 
+/// Bytes of a cache: one magazine more than there are buckets, then the vacancies.
 CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
-    return sizeof(cmempool_cache) + bucket_count * sizeof(cmempool_magazine);
+    return sizeof(cmempool_cache) + (bucket_count + 1) * (sizeof(cmempool_magazine) + sizeof(cmempool_vacancies));
+}
+
+/// Where the vacancies of a cache begin.
+CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_cache *_Nonnull cache) {
+    return (cmempool_vacancies *)&cache->magazines[cache->bucket_count + 1];
 }
 
 /// Asks for `cmempool_thread_exit` to be called when this thread ends.
@@ -126,8 +183,6 @@ CMEMPOOL_INLINE uint64_t cmempool_add64(uint64_t *_Nonnull p, uint64_t v) {
 CMEMPOOL_INLINE bool cmempool_exchange64(uint64_t *_Nonnull p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
-/// Keeps the compiler from moving stores across it; no instruction.
-CMEMPOOL_INLINE void cmempool_keep_order(void) { __atomic_signal_fence(__ATOMIC_RELEASE); }
 CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 
 // MARK: - The recorder's seams

@@ -1,0 +1,232 @@
+// What is measured against what: the groups, their rows, and the contenders of each row.
+
+/// A group of rows that can be asked for by name.
+package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
+    case pair
+    case mixed
+    case fifo
+    case handoff
+    case pages
+    case threads
+    case forms
+    case swift
+    case memory
+    case recorder
+
+    /// One line for lists and headings.
+    package var abstract: String {
+        switch self {
+        case .pair: "get, touch the first byte, put"
+        case .mixed: "pairs of mixed sizes"
+        case .fifo: "64 outstanding: put the oldest, get another one"
+        case .handoff: "producer to consumer: got on one thread, put on another"
+        case .pages: "touch every page, 8 outstanding"
+        case .threads: "total throughput of many threads"
+        case .forms: "withBuffer, Lease and a pool of one's own"
+        case .swift: "what Swift has by itself"
+        case .memory: "what stays in memory after a burst, after threads, at rest"
+        case .recorder: "the recorder at level full, 16 frames of stack"
+        }
+    }
+}
+
+/// What to measure.
+package struct BenchmarkOptions: Sendable {
+    package var groups: [BenchmarkGroup] = BenchmarkGroup.allCases
+    /// Bytes per get, for the groups that are measured at several sizes.
+    package var sizes: [Int] = BenchmarkSizes.all
+    /// Samples of each contender.
+    package var rounds = 51
+    /// Short samples: to see that everything works, not how fast.
+    package var isQuick = false
+    /// The general allocators to measure against.
+    package var allocators: [Allocator] = [.system]
+    /// Those that could not be found, for the report.
+    package var missing: [KnownAllocator] = []
+    /// Processors there are.
+    package var processors = 1
+
+    package init() {}
+}
+
+/// Somebody who takes part in a row.
+struct Contender: Sendable, Equatable {
+    var name: String
+    var task: WorkerTask
+    var preload: String?
+    /// The worker's `MEMPOOL_DEBUG`.
+    var debug = Self.asleep
+
+    static let asleep = "off"
+    /// As many frames as `Worker.recordedDepth`: the stack of a request handler.
+    static let recording = "full,quiet,frames=16"
+}
+
+/// One row to be measured.
+struct RowPlan: Sendable, Equatable {
+    var group: BenchmarkGroup
+    var workload: String
+    var label: String
+    var size: Int?
+    var threads: Int
+    /// The subject first.
+    var contenders: [Contender]
+}
+
+/// The rows to measure, in order.
+struct BenchmarkPlan: Sendable, Equatable {
+    var rows: [RowPlan] = []
+    var measuresRecorderMemory = false
+    /// The burst of the memory group, MiB; nil without the group.
+    var burstMegabytes: Int?
+
+    /// The size of rows that have only one: of a bucket in the middle.
+    static let usualSize = 4096
+    static let threadCounts = [1, 2, 4, 8, 16, 64]
+    /// How many buffers are outstanding while their memory is measured.
+    static let outstandingBuffers = 100_000
+
+    init(_ options: BenchmarkOptions) {
+        for group in BenchmarkGroup.allCases where options.groups.contains(group) {
+            rows += Self.rows(of: group, options)
+        }
+        measuresRecorderMemory = options.groups.contains(.recorder)
+        if options.groups.contains(.memory) { burstMegabytes = options.isQuick ? 64 : 1024 }
+    }
+
+    private static func rows(of group: BenchmarkGroup, _ options: BenchmarkOptions) -> [RowPlan] {
+        switch group {
+        case .memory: return []
+        case .pair:
+            return [1, 2].filter { $0 <= options.processors }.flatMap { threads in
+                options.sizes.map { allocatorRow(group, .pair, size: $0, threads: threads, options) }
+            }
+        case .mixed:
+            return [WorkloadName.lognormal, .zipf].map { stream in
+                var row = allocatorRow(group, stream, size: usualSize, threads: 1, options)
+                row.size = nil
+                row.label = stream.rawValue
+                return row
+            }
+        case .fifo:
+            return options.sizes.map { allocatorRow(group, .fifo, size: $0, threads: 1, options) }
+        case .handoff:
+            // On one core this would measure the scheduler.
+            guard options.processors > 1 else { return [] }
+            return options.sizes.map { allocatorRow(group, .handoff, size: $0, threads: 2, options) }
+        case .pages:
+            return options.sizes.filter { $0 >= 65_536 }.map { size in
+                sizedRow(
+                    group, .pages, size: size,
+                    [
+                        ("glibc", .malloc), ("[UInt8]", .array), ("fresh memory", .fresh),
+                    ])
+            }
+        case .threads:
+            return threadCounts.filter { $0 != 2 }.map(threadsRow)
+        case .forms:
+            let forms: [(String, SubjectName)] = [
+                ("withBuffer", .withBuffer), ("Lease", .lease), ("own pool", .instance),
+            ]
+            return forms.map { name, subject in
+                RowPlan(
+                    group: group,
+                    workload: group.abstract,
+                    label: name,
+                    size: usualSize,
+                    threads: 1,
+                    contenders: [
+                        contender(name, subject, .pair, size: usualSize),
+                        contender("get and put", .plain, .pair, size: usualSize),
+                    ]
+                )
+            }
+        case .swift:
+            return options.sizes.map { size in
+                sizedRow(group, .pair, size: size, [("[UInt8](repeating:)", .array), ("allocate", .allocate)])
+            }
+        case .recorder:
+            return [1, 2].filter { $0 <= options.processors }.map(recorderRow)
+        }
+    }
+
+    private static func contender(
+        _ name: String,
+        _ subject: SubjectName,
+        _ workload: WorkloadName,
+        size: Int,
+        threads: Int = 1
+    ) -> Contender {
+        Contender(name: name, task: WorkerTask(subject: subject, workload: workload, size: size, threads: threads))
+    }
+
+    /// The pool against every allocator.
+    private static func allocatorRow(
+        _ group: BenchmarkGroup,
+        _ workload: WorkloadName,
+        size: Int,
+        threads: Int,
+        _ options: BenchmarkOptions
+    ) -> RowPlan {
+        var contenders = [contender("mempool", .plain, workload, size: size, threads: threads)]
+        for allocator in options.allocators {
+            var peer = contender(allocator.name, .malloc, workload, size: size, threads: threads)
+            peer.preload = allocator.path
+            contenders.append(peer)
+        }
+        return RowPlan(
+            group: group,
+            workload: group.abstract,
+            label: BenchmarkText.bytes(size),
+            size: size,
+            threads: threads,
+            contenders: contenders
+        )
+    }
+
+    /// The pool against other ways to get memory, on one thread.
+    private static func sizedRow(
+        _ group: BenchmarkGroup,
+        _ workload: WorkloadName,
+        size: Int,
+        _ peers: [(String, SubjectName)]
+    ) -> RowPlan {
+        RowPlan(
+            group: group,
+            workload: group.abstract,
+            label: BenchmarkText.bytes(size),
+            size: size,
+            threads: 1,
+            contenders: [contender("mempool", .plain, workload, size: size)]
+                + peers.map { contender($0.0, $0.1, workload, size: size) }
+        )
+    }
+
+    private static func threadsRow(_ threads: Int) -> RowPlan {
+        let label = threads == 1 ? "1 thread" : "\(threads) threads"
+        return RowPlan(
+            group: .threads,
+            workload: BenchmarkGroup.threads.abstract,
+            label: label,
+            size: usualSize,
+            threads: threads,
+            contenders: [
+                contender(label, .plain, .scaling, size: usualSize, threads: threads),
+                contender("2 threads", .plain, .scaling, size: usualSize, threads: 2),
+            ]
+        )
+    }
+
+    private static func recorderRow(_ threads: Int) -> RowPlan {
+        var full = contender("full", .plain, .recorded, size: usualSize, threads: threads)
+        full.debug = Contender.recording
+        return RowPlan(
+            group: .recorder,
+            workload: BenchmarkGroup.recorder.abstract,
+            label: threads == 1 ? "1 thread" : "\(threads) threads",
+            size: usualSize,
+            threads: threads,
+            contenders: [full, contender("asleep", .plain, .recorded, size: usualSize, threads: threads)]
+        )
+    }
+}

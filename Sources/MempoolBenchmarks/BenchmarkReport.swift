@@ -1,0 +1,174 @@
+// `BenchmarkReport`: everything one run of the benchmarks found out; text and JSON are renderings of it.
+
+internal import Foundation
+
+/// What one contender needed in one row.
+package struct BenchmarkMeasurement: Codable, Equatable, Sendable {
+    package var contender: String
+    /// Per operation: the median of the quiet samples, or an estimate.
+    package var nanoseconds: Double
+    /// A tenth of the samples was faster than this.
+    package var low: Double
+    /// A tenth of the samples was slower than this.
+    package var high: Double
+    package var samples: Int
+    /// Those taken while the machine was undisturbed.
+    package var quietSamples: Int
+    /// Set if there were too few quiet samples: `nanoseconds` is then the lower quartile of all.
+    package var isEstimate: Bool
+}
+
+/// One line of the results: a subject and its peers, measured in turns.
+package struct BenchmarkRow: Codable, Equatable, Sendable {
+    package var group: BenchmarkGroup
+    /// What was done, as `get, touch the first byte, put`.
+    package var workload: String
+    /// What sets the row apart in its section, as a size.
+    package var label: String
+    /// Bytes per get; nil for mixed sizes.
+    package var size: Int?
+    package var threads: Int
+    /// The subject's first.
+    package var measurements: [BenchmarkMeasurement]
+
+    /// The fastest of the others.
+    package var fastestPeer: BenchmarkMeasurement? { measurements.dropFirst().min { $0.nanoseconds < $1.nanoseconds } }
+
+    /// The subject's time over that of the fastest peer; for `threads` its throughput over that with two threads.
+    package var ratio: Double? {
+        guard let subject = measurements.first, let peer = fastestPeer, subject.nanoseconds > 0, peer.nanoseconds > 0
+        else { return nil }
+        return group == .threads
+            ? peer.nanoseconds / subject.nanoseconds : subject.nanoseconds / peer.nanoseconds
+    }
+
+    // The derived values belong into the file: a script should not have to know how they come about.
+    private enum CodingKeys: String, CodingKey {
+        case group, workload, label, size, threads, measurements, fastestPeer, ratio
+    }
+
+    package func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(group, forKey: .group)
+        try container.encode(workload, forKey: .workload)
+        try container.encode(label, forKey: .label)
+        try container.encodeIfPresent(size, forKey: .size)
+        try container.encode(threads, forKey: .threads)
+        try container.encode(measurements, forKey: .measurements)
+        try container.encodeIfPresent(fastestPeer?.contender, forKey: .fastestPeer)
+        try container.encodeIfPresent(ratio, forKey: .ratio)
+    }
+
+    package init(from decoder: any Decoder) throws {
+        let container = try decoder.container(keyedBy: CodingKeys.self)
+        group = try container.decode(BenchmarkGroup.self, forKey: .group)
+        workload = try container.decode(String.self, forKey: .workload)
+        label = try container.decode(String.self, forKey: .label)
+        size = try container.decodeIfPresent(Int.self, forKey: .size)
+        threads = try container.decode(Int.self, forKey: .threads)
+        measurements = try container.decode([BenchmarkMeasurement].self, forKey: .measurements)
+    }
+
+    package init(
+        group: BenchmarkGroup,
+        workload: String,
+        label: String,
+        size: Int?,
+        threads: Int,
+        measurements: [BenchmarkMeasurement]
+    ) {
+        self.group = group
+        self.workload = workload
+        self.label = label
+        self.size = size
+        self.threads = threads
+        self.measurements = measurements
+    }
+}
+
+/// What outstanding buffers cost in memory while the recorder is on.
+package struct RecorderMemory: Codable, Equatable, Sendable {
+    /// How many were outstanding.
+    package var buffers: Int
+    /// Bytes that the heap grew per buffer beyond what it grows with the recorder asleep.
+    package var heapBytesPerBuffer: Double
+    /// Bytes that the recording grew per buffer.
+    package var recordingBytesPerBuffer: Double
+}
+
+/// The results of one run.
+package struct BenchmarkReport: Codable, Equatable, Sendable {
+    /// The machine.
+    package struct Machine: Codable, Equatable, Sendable {
+        /// The processor's own name, or its architecture.
+        package var processor: String
+        /// Those the benchmark may run on.
+        package var processors: Int
+        package var kernel: String
+    }
+
+    /// How disturbed the machine was.
+    package struct Noise: Codable, Equatable, Sendable {
+        package var isQuiet: Bool
+        /// Of all samples, 0 to 1.
+        package var quietShare: Double
+        package var samples: Int
+        /// What the calibration kernel takes undisturbed.
+        package var calibrationNanoseconds: Double
+    }
+
+    /// An allocator that is not installed.
+    package struct MissingAllocator: Codable, Equatable, Sendable {
+        package var name: String
+        /// The Debian package that has it.
+        package var package: String
+    }
+
+    /// How even the times of the subject are over the sizes of a section.
+    package struct Flatness: Codable, Equatable, Sendable {
+        package var threads: Int
+        /// The slowest size over the fastest.
+        package var ratio: Double
+    }
+
+    package var schemaVersion = 1
+    /// `release` or `debug`; figures of a debug build mean nothing.
+    package var configuration: String
+    package var machine: Machine
+    package var noise: Noise
+    package var rows: [BenchmarkRow]
+    package var memory: MemoryCurve?
+    package var recorderMemory: RecorderMemory?
+    package var missing: [MissingAllocator]
+    /// What could not be measured, and why: one sentence each.
+    package var failures: [String]
+
+    /// Of the group `pair`, one for each number of threads that has more than one size.
+    package var flatness: [Flatness] {
+        let rows = rows.filter { $0.group == .pair }
+        return Set(rows.map(\.threads)).sorted().compactMap { threads in
+            let times = rows.filter { $0.threads == threads }.compactMap { $0.measurements.first?.nanoseconds }
+            guard times.count > 1, let slowest = times.max(), let fastest = times.min(), fastest > 0 else { return nil }
+            return Flatness(threads: threads, ratio: slowest / fastest)
+        }
+    }
+
+    /// JSON with sorted keys and a line feed at the end.
+    package func json() throws -> String {
+        /// The report and what follows from its rows.
+        struct Document: Encodable {
+            var report: BenchmarkReport
+
+            enum Keys: String, CodingKey { case flatness }
+
+            func encode(to encoder: any Encoder) throws {
+                try report.encode(to: encoder)
+                var container = encoder.container(keyedBy: Keys.self)
+                try container.encode(report.flatness, forKey: .flatness)
+            }
+        }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(Document(report: self)), as: UTF8.self) + "\n"
+    }
+}

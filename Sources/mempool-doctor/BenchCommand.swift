@@ -1,0 +1,168 @@
+// `mempool-doctor bench [GROUP…]`.
+
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import MempoolBenchmarks
+
+extension BenchmarkGroup: ExpressibleByArgument {}
+
+/// Measures the pool against general allocators.
+struct BenchCommand: DoctorCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "bench",
+        abstract: "Measure the pool against glibc and the other installed allocators.",
+        discussion: """
+            Each allocator runs as it would in production, in a process of its own, preloaded; samples of all take turns. \
+            A ratio is the time of the pool divided by that of the fastest other, so below 1 the pool is faster. \
+            Meaningful in a release build and on a quiet machine; both are said at the end.
+
+            GROUPS
+            \(BenchmarkGroup.allCases.map { "  \($0.rawValue)\(pad($0.rawValue))\($0.abstract)" }.joined(separator: "\n"))
+
+            EXIT STATUS
+            0 measured, 2 inconclusive: nothing could be measured, 64 usage, 70 internal error.
+
+            EXAMPLES
+              mempool-doctor bench
+              mempool-doctor bench pair --sizes 512 64K 16M
+              mempool-doctor bench recorder
+              mempool-doctor bench pair --peer /opt/snmalloc/libsnmallocshim.so --format json
+            """
+    )
+
+    @Argument(help: ArgumentHelp("Groups of rows to measure; all if none is named.", valueName: "group"))
+    var groups: [BenchmarkGroup] = []
+
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp("The same as naming the groups without this option.", valueName: "group")
+    )
+    var only: [BenchmarkGroup] = []
+
+    @Flag(help: "Take few short samples at three sizes: to see that everything works, not how fast.")
+    var quick = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Take N samples of each contender, 51 if not given; up to four times as many on a noisy machine.",
+            valueName: "n"
+        )
+    )
+    var rounds: Int?
+
+    @Option(
+        parsing: .upToNextOption,
+        help: ArgumentHelp(
+            "Measure at these sizes instead of those of the nine buckets: bytes, or with K or M after them.",
+            valueName: "size"
+        )
+    )
+    var sizes: [ByteSize] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Measure against the preloadable allocator in the shared library FILE as well; may be repeated.",
+            valueName: "file"
+        )
+    )
+    var peer: [String] = []
+
+    @Option(help: "Write a table for people, or one JSON object with all rows.")
+    var format: ReportFormat = .text
+
+    @Option(
+        name: [.long, .customShort("o")],
+        help: ArgumentHelp("Write the results to FILE instead of stdout.", valueName: "file")
+    )
+    var output: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Colour the text.",
+            discussion: "auto: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb.",
+            valueName: "when"
+        )
+    )
+    var color: ColorChoice = .auto
+
+    func validate() throws {
+        if let rounds, !(1...100_000).contains(rounds) {
+            throw ValidationError("--rounds must be 1 to 100000, not \(rounds)")
+        }
+    }
+
+    func perform() throws -> Int32 {
+        var output = try ReportOutput(
+            format: format,
+            output: output,
+            style: Terminal.style(color: color, toFile: output != nil)
+        )
+        var benchmark = Benchmark(
+            try options(),
+            workerCommand: [CommandLine.arguments.first ?? "mempool-doctor", BenchPeerCommand.name]
+        )
+        if Benchmark.isDebugBuild {
+            Message.note("this is a debug build: its figures say nothing about speed; build it with -c release")
+        }
+        var progress = Progress()
+        let report = benchmark.run { share, label in progress.draw(share: share, label) }
+        progress.clear()
+        switch format {
+        case .json: try output.write(try report.json())
+        case .text:
+            try output.write(
+                BenchmarkText.render(report, unicode: output.style.unicode, color: output.style.color)
+            )
+        }
+        guard report.rows.isEmpty, report.recorderMemory == nil, report.memory == nil else {
+            return DoctorStatus.healthy
+        }
+        throw DoctorFailure(
+            "nothing could be measured: \(report.failures.first ?? "none of the groups fits this machine")",
+            status: DoctorStatus.inconclusive
+        )
+    }
+
+    private func options() throws -> BenchmarkOptions {
+        var options = BenchmarkOptions()
+        let chosen = groups + only
+        if !chosen.isEmpty { options.groups = chosen }
+        options.isQuick = quick
+        if quick {
+            options.sizes = BenchmarkSizes.quick
+            options.rounds = 3
+        }
+        if !sizes.isEmpty { options.sizes = sizes.map(\.bytes) }
+        if let rounds { options.rounds = rounds }
+        let search = AllocatorSearch.onThisMachine()
+        options.allocators = search.found
+        options.missing = search.missing
+        options.processors = BenchmarkOptions.availableProcessors
+        for path in peer {
+            do {
+                options.allocators.append(try AllocatorSearch.allocator(atPath: path))
+            } catch {
+                throw DoctorFailure("--peer: \(error)", status: DoctorStatus.usage)
+            }
+        }
+        return options
+    }
+
+    private static func pad(_ name: String) -> String { String(repeating: " ", count: max(1, 10 - name.count)) }
+}
+
+/// A number of bytes as people type it.
+struct ByteSize: ExpressibleByArgument {
+    /// 1 to the largest bucket's capacity.
+    var bytes: Int
+
+    init?(argument: String) {
+        let units: [Character: Int] = ["K": 1 << 10, "k": 1 << 10, "M": 1 << 20, "m": 1 << 20]
+        let unit = argument.last.flatMap { units[$0] }
+        guard let count = Int(unit == nil ? argument : String(argument.dropLast())), count > 0 else { return nil }
+        let (product, overflow) = count.multipliedReportingOverflow(by: unit ?? 1)
+        guard !overflow, product <= 16 << 20 else { return nil }
+        bytes = product
+    }
+}

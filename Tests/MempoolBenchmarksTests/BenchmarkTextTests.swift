@@ -1,0 +1,185 @@
+// Tests of the text and JSON forms of results, compared as they are shown.
+
+import Foundation
+import Testing
+
+@testable import MempoolBenchmarks
+
+struct BenchmarkTextTests {
+    private static func measurement(_ name: String, _ nanoseconds: Double) -> BenchmarkMeasurement {
+        BenchmarkMeasurement(
+            contender: name,
+            nanoseconds: nanoseconds,
+            low: nanoseconds,
+            high: nanoseconds,
+            samples: 51,
+            quietSamples: 40,
+            isEstimate: false
+        )
+    }
+
+    private static func row(
+        _ group: BenchmarkGroup,
+        _ label: String,
+        size: Int? = nil,
+        threads: Int = 1,
+        _ times: [(String, Double)]
+    ) -> BenchmarkRow {
+        BenchmarkRow(
+            group: group,
+            workload: group.abstract,
+            label: label,
+            size: size,
+            threads: threads,
+            measurements: times.map { measurement($0.0, $0.1) }
+        )
+    }
+
+    private static var report: BenchmarkReport {
+        var mixed = row(.mixed, "lognormal", [("mempool", 7), ("glibc", 31.04)])
+        mixed.measurements[1].isEstimate = true
+        return BenchmarkReport(
+            configuration: "release",
+            machine: BenchmarkReport.Machine(processor: "Example 1", processors: 2, kernel: "6.1"),
+            noise: BenchmarkReport.Noise(
+                isQuiet: true,
+                quietShare: 0.939,
+                samples: 600,
+                calibrationNanoseconds: 9440
+            ),
+            rows: [
+                row(.pair, "512 B", size: 512, [("mempool", 5), ("glibc", 12), ("jemalloc", 10)]),
+                row(.pair, "4 KiB", size: 4096, [("mempool", 5), ("glibc", 30), ("jemalloc", 15)]),
+                row(.pair, "16 MiB", size: 16_777_216, [("mempool", 6), ("glibc", 31), ("jemalloc", 7230)]),
+                mixed,
+                row(.threads, "4 threads", size: 4096, threads: 4, [("4 threads", 4), ("2 threads", 5)]),
+                row(.forms, "Lease", size: 4096, [("Lease", 6), ("get and put", 5)]),
+                row(.recorder, "1 thread", size: 4096, [("full", 100), ("asleep", 5)]),
+            ],
+            memory: nil,
+            recorderMemory: RecorderMemory(buffers: 100_000, heapBytesPerBuffer: 0.1, recordingBytesPerBuffer: 73.3),
+            missing: [
+                BenchmarkReport.MissingAllocator(name: "mimalloc", package: "libmimalloc2.0"),
+                BenchmarkReport.MissingAllocator(name: "tcmalloc", package: "libtcmalloc-minimal4"),
+            ],
+            failures: ["fifo 512 B: snmalloc: it ended unexpectedly"]
+        )
+    }
+
+    @Test func `Results are shown as tables with ratios, a curve, and what to know about them`() {
+        #expect(BenchmarkText.render(Self.report, unicode: true, color: false) == Self.golden)
+    }
+
+    @Test func `Without Unicode the results are ASCII`() {
+        let text = BenchmarkText.render(Self.report, unicode: false, color: false)
+        #expect(text.utf8.allSatisfy { $0 < 0x80 })
+        #expect(text == Self.golden.replacing("│", with: "|"))
+    }
+
+    @Test func `Colour adds nothing but control sequences`() {
+        let text = BenchmarkText.render(Self.report, unicode: true, color: true)
+        #expect(text != Self.golden)
+        #expect(text.replacing("\u{1B}[1m", with: "").replacing("\u{1B}[0m", with: "") == Self.golden)
+    }
+
+    @Test func `A debug build says that its figures mean nothing`() {
+        var report = Self.report
+        report.configuration = "debug"
+        #expect(
+            BenchmarkText.render(report, unicode: true, color: false)
+                .hasSuffix("This is a debug build: these figures say nothing about speed.\n")
+        )
+    }
+
+    @Test func `A contender that failed in one row leaves a dash there`() {
+        var report = Self.report
+        report.rows[1].measurements.remove(at: 2)
+        let lines = BenchmarkText.render(report, unicode: true, color: false).split(separator: "\n")
+        #expect(lines[3] == "  4 KiB       5.0   30.0         -   0.17")
+    }
+
+    @Test func `Ratios are to the fastest peer, and for threads of throughput`() throws {
+        let rows = Self.report.rows
+        #expect(rows[0].ratio == 0.5)
+        #expect(rows[0].fastestPeer?.contender == "jemalloc")
+        #expect(rows[4].ratio == 1.25)
+        #expect(Self.report.flatness == [BenchmarkReport.Flatness(threads: 1, ratio: 1.2)])
+        #expect(Self.row(.pair, "x", [("mempool", 5)]).ratio == nil)
+    }
+
+    @Test func `JSON has every row, its ratio and the report back again`() throws {
+        let text = try Self.report.json()
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+        #expect(object["schemaVersion"] as? Int == 1)
+        let rows = try #require(object["rows"] as? [[String: Any]])
+        #expect(rows.count == 7)
+        #expect(rows[0]["ratio"] as? Double == 0.5)
+        #expect(rows[0]["fastestPeer"] as? String == "jemalloc")
+        #expect((object["flatness"] as? [[String: Any]])?.count == 1)
+        #expect(try JSONDecoder().decode(BenchmarkReport.self, from: Data(text.utf8)) == Self.report)
+    }
+
+    @Test(arguments: [
+        (0.0, "0.0"), (9.95, "10.0"), (99.94, "99.9"), (99.95, "100"), (999.6, "1,000"), (2_410_000.4, "2,410,000"),
+    ])
+    func `Times have one decimal place up to a hundred`(value: Double, text: String) {
+        #expect(BenchmarkText.number(value) == text)
+    }
+
+    @Test(arguments: [(1, "1 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (16_777_216, "16 MiB")])
+    func `Sizes are shown in the largest unit that fits`(count: Int, text: String) {
+        #expect(BenchmarkText.bytes(count) == text)
+    }
+
+    @Test func `Contenders of a curve have different marks`() {
+        let marks = SizeCurve.marks(["mempool", "malloc", "mimalloc", "mm", "glibc"])
+        #expect(marks["mempool"] == "M")
+        #expect(marks["malloc"] == "m")
+        #expect(Set(marks.values).count == 5)
+    }
+
+    private static let golden = """
+        pair: get, touch the first byte, put, 1 thread, ns
+                  mempool  glibc  jemalloc  ratio
+          512 B       5.0   12.0      10.0   0.50
+          4 KiB       5.0   30.0      15.0   0.33
+          16 MiB      6.0   31.0     7,230   0.19
+          slowest size / fastest size of mempool: 1.20
+          7,230 │                  j
+                │
+                │
+            639 │
+                │
+                │
+           56.5 │
+                │         g        g
+                │gj       j
+            5.0 │M        M        M
+                 512 B    4 KiB    16 MiB
+                 M mempool   g glibc   j jemalloc
+
+        mixed: pairs of mixed sizes, 1 thread, ns
+                     mempool  glibc  ratio
+          lognormal      7.0  ~31.0   0.23
+
+        threads: total throughput of many threads, 4 KiB, ns
+                     per pair  million/s  2 threads  throughput ratio
+          4 threads       4.0        250        5.0              1.25
+
+        forms: withBuffer, Lease and a pool of one's own, 4 KiB, ns
+                 measured  get and put  ratio
+          Lease       6.0          5.0   1.20
+
+        recorder: the recorder at level full, 16 frames of stack, 4 KiB, ns
+                    measured  asleep  ratio
+          1 thread       100     5.0  20.00
+          each of 100,000 outstanding buffers costs 73 bytes: 73 in the recording, 0 on the heap
+
+        machine: Example 1, 2 processors, Linux 6.1
+        noise:   quiet: 93 % of 600 samples undisturbed
+                 ~ too few quiet samples: the lower quartile of all, rather too high than too low
+        not installed: mimalloc, tcmalloc; on Debian: apt-get install libmimalloc2.0 libtcmalloc-minimal4
+        not measured: fifo 512 B: snmalloc: it ended unexpectedly
+
+        """
+}

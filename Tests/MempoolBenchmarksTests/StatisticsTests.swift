@@ -1,0 +1,72 @@
+// Tests of the order statistics and of the judgement of noise.
+
+import Testing
+
+@testable import MempoolBenchmarks
+
+struct StatisticsTests {
+    private static let medians: [([Double], Double)] = [
+        ([3], 3), ([1, 2], 1.5), ([9, 1, 5], 5), ([4, 1, 3, 2], 2.5), ([1, 1, 1, 100], 1),
+    ]
+
+    @Test(arguments: medians)
+    func `The median is the middle, or between the middle two`(values: [Double], median: Double) {
+        #expect(Statistics.median(values) == median)
+    }
+
+    @Test func `Quantiles run from the smallest to the largest value`() {
+        let values: [Double] = [40, 0, 10, 30, 20]
+        #expect(Statistics.quantile(values, 0) == 0)
+        #expect(Statistics.quantile(values, 0.1) == 4)
+        #expect(Statistics.quantile(values, 1) == 40)
+        #expect(Statistics.quantile([], 0.5) == nil)
+    }
+
+    private func gauge(_ calibrations: [Double]) -> NoiseGauge {
+        var gauge = NoiseGauge()
+        for calibration in calibrations { gauge.add(calibration) }
+        return gauge
+    }
+
+    @Test func `A sample is quiet if its calibration is within eight percent of the undisturbed one`() {
+        let gauge = gauge([Double](repeating: 100, count: 50) + [Double](repeating: 200, count: 50))
+        #expect(gauge.undisturbed == 100)
+        #expect(gauge.isQuiet(Sample(nanoseconds: 1, calibration: 108)))
+        #expect(!gauge.isQuiet(Sample(nanoseconds: 1, calibration: 108.1)))
+        #expect(gauge.share == 0.5)
+    }
+
+    @Test func `A few calibrations that were faster than all others do not make the machine noisy`() {
+        let gauge = gauge([50, 50] + [Double](repeating: 100, count: 98))
+        #expect(gauge.undisturbed == 100)
+        #expect(gauge.share == 1)
+    }
+
+    @Test func `Only quiet samples make the median if there are enough of them`() throws {
+        let gauge = gauge([Double](repeating: 100, count: 100))
+        let quiet = [7.0, 7, 7, 8, 9].map { Sample(nanoseconds: $0, calibration: 100) }
+        let noisy = [Sample](repeating: Sample(nanoseconds: 70, calibration: 300), count: 20)
+        let measurement = try #require(BenchmarkMeasurement(contender: "x", samples: noisy + quiet, gauge: gauge))
+        #expect(measurement.nanoseconds == 7)
+        #expect(measurement.samples == 25)
+        #expect(measurement.quietSamples == 5)
+        #expect(!measurement.isEstimate)
+        #expect(measurement.high < 70)
+    }
+
+    @Test func `With too few quiet samples the lower quartile of all is the estimate`() throws {
+        let gauge = gauge([Double](repeating: 100, count: 100))
+        let quiet = [Sample](repeating: Sample(nanoseconds: 10, calibration: 100), count: 4)
+        let noisy = (1...21).map { Sample(nanoseconds: Double(10 + $0), calibration: 250) }
+        let measurement = try #require(BenchmarkMeasurement(contender: "x", samples: noisy + quiet, gauge: gauge))
+        #expect(measurement.nanoseconds == 13)
+        #expect(measurement.isEstimate)
+    }
+
+    @Test func `Three quiet samples of three are enough`() throws {
+        let gauge = gauge([Double](repeating: 100, count: 100))
+        let samples = [Sample](repeating: Sample(nanoseconds: 10, calibration: 100), count: 3)
+        #expect(try #require(BenchmarkMeasurement(contender: "x", samples: samples, gauge: gauge)).isEstimate == false)
+        #expect(BenchmarkMeasurement(contender: "x", samples: [], gauge: gauge) == nil)
+    }
+}

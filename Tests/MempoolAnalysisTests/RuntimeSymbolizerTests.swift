@@ -65,7 +65,7 @@ struct RuntimeSymbolizerTests {
         #expect(!frame.async)
         #expect(frame.isUserCode)
         // Not the last one for certain: a test that runs deep in the stack of another is captured in part.
-        #expect(frames.contains(where: \.isSystem))
+        #expect(frames.contains { $0.isSystem })
     }
 
     @Test func `An async parent is named with the line where it waits`() async throws {

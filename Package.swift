@@ -78,6 +78,13 @@ let package = Package(
         .testTarget(
             name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
         ),
+        // Small programs with known truth, all in one executable, and the tests that run them.
+        .executableTarget(
+            name: "zoo", dependencies: ["Mempool", "MempoolRecorder", "MempoolFoundation"], path: "Tests/Zoo"
+        ),
+        .testTarget(name: "ZooTests", dependencies: ["zoo", "MempoolAnalysis", "MempoolRecording"]),
+        // The recorder in hosts that are killed, crash, or do unusual things. Longer with MEMPOOL_LONG_TESTS=1.
+        .testTarget(name: "CampaignTests", dependencies: ["zoo", "MempoolAnalysis", "MempoolRecording"]),
         // The manual page against the built command.
         .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),

@@ -40,7 +40,8 @@ package enum Analyzer {
             startedAt: timestamp(recording.header.startRealtime)
         )
         report.findings = findings
-        report.pools = recording.pools.enumerated().map { PoolReport(recorded: $1, number: $0) }
+        // A pool that was never made has an entry if one with a higher number was.
+        report.pools = recording.pools.enumerated().filter { !$1.isUnused }.map { PoolReport(recorded: $1, number: $0) }
         report.recorder = recorder
         report.notes = notes(recording: recording, recorder: recorder, ending: ending, groups: groups)
         report.sourceRoot = options.sourceRoot

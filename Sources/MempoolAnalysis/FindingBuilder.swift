@@ -135,9 +135,20 @@ struct FindingBuilder {
     /// the pool's own.
     static func site(of stack: [Frame]?) -> Frame? {
         guard let stack else { return nil }
+        if let caller = callerOfAutoclosure(stack) { return caller }
         if let user = stack.first(where: \.isUserCode) { return user }
         guard let first = stack.first(where: { !$0.isOwn }) ?? stack.first, !first.isUnnamed else { return nil }
         return first
+    }
+
+    /// If the first frame is the argument of an autoclosure, which the compiler gives no line, the frame of the function in
+    /// whose text the argument stands.
+    private static func callerOfAutoclosure(_ stack: [Frame]) -> Frame? {
+        guard let first = stack.first(where: { !$0.isOwn }), first.line == nil,
+            first.function.hasPrefix("implicit closure #"), let context = first.function.range(of: " in ")
+        else { return nil }
+        let function = first.function[context.upperBound...]
+        return stack.first { $0.isUserCode && $0.function == function }
     }
 
     // MARK: - Completion and order

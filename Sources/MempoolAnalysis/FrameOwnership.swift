@@ -46,6 +46,16 @@ enum FrameOwnership {
         ["_start", "__libc_start_main", "__libc_start_call_main", "start_thread", "clone", "clone3"].contains(rawName)
     }
 
+    /// Whether somebody wrote the code although the runtime counts its kind among the thunks: the initializer of a value
+    /// type, which has the mangling of a class's allocating one, and the closure around an autoclosure's argument.
+    static func isWritten(demangled name: String) -> Bool {
+        if name.hasPrefix("implicit closure #") { return true }
+        guard let initializer = name.range(of: ".init(") else { return false }
+        let before = name[..<initializer.lowerBound]
+        return !before.contains("thunk ")
+            && !["partial apply", "protocol witness", "merged "].contains(where: before.hasPrefix)
+    }
+
     /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the build calls them.
     static func readable(_ name: String, rawName: String, file: String?) -> String {
         let isTopLevel =

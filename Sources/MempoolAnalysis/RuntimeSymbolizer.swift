@@ -146,7 +146,9 @@ package struct RuntimeSymbolizer: Symbolizer {
         let isGenerated = place?.file.hasSuffix("<compiler-generated>") ?? false
         // Line 0 says that nobody wrote the code; the function may still be the user's.
         let place = place.flatMap { $0.line > 0 && !isGenerated && !$0.file.isEmpty ? $0 : nil }
-        let module = Demangler.demangle(symbol.rawName).flatMap(FrameOwnership.swiftModule)
+        let demangled = Demangler.demangle(symbol.rawName)
+        let module = demangled.flatMap(FrameOwnership.swiftModule)
+        let isWritten = demangled.map(FrameOwnership.isWritten) ?? false
         let isOwn =
             module.map(FrameOwnership.ownModules.contains) ?? symbol.rawName.hasPrefix(FrameOwnership.ownPrefix)
         let isSystem =
@@ -159,7 +161,7 @@ package struct RuntimeSymbolizer: Symbolizer {
             line: place?.line,
             column: place.flatMap { $0.column > 0 ? $0.column : nil },
             inlined: isInlined, async: word & StackWord.asyncBit != 0, module: ModuleTable.fileName(path),
-            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: isGenerated || symbol.isSwiftThunk
+            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: !isWritten && (isGenerated || symbol.isSwiftThunk)
         )
     }
 }

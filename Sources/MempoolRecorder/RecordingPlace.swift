@@ -1,5 +1,17 @@
 // `RecordingPlace`: where recordings go when nobody said where, and how old ones are pruned.
 
+/// What the doctor may ask about the place.
+package enum DefaultRecordingPlace {
+    /// The directory that recordings go to when nobody names another one, made if it was missing; nil if there is none.
+    package static var directory: String? {
+        #if Recorder
+        RecordingPlace.directory()
+        #else
+        nil
+        #endif
+    }
+}
+
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc

@@ -35,6 +35,9 @@ package struct Recording: Sendable {
         package var rows: [BucketCounters]
         /// Requests by size; see `SizeHistogram`.
         package var histogram: [UInt64]
+
+        /// Whether the entry is empty: no pool of this number was made.
+        package var isUnused: Bool { record.state == 0 && name.isEmpty && rows.allSatisfy { $0.gets == 0 } }
     }
 
     package let header: RecordingHeader

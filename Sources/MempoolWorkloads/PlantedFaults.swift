@@ -15,6 +15,7 @@ package enum PlantedFaults {
         case doublePutAfterReissue
         case wrongCapacity
         case foreignPut
+        case wrongPool
 
         package var kind: PlantedFault.Kind {
             switch self {
@@ -22,6 +23,7 @@ package enum PlantedFaults {
             case .doublePut, .doublePutAfterReissue: .doublePut
             case .wrongCapacity: .wrongCapacity
             case .foreignPut: .foreignPut
+            case .wrongPool: .wrongPool
             }
         }
 
@@ -58,6 +60,7 @@ package enum PlantedFaults {
         case .doublePutAfterReissue: doublePutAfterReissue(pool)
         case .wrongCapacity: wrongCapacity(pool)
         case .foreignPut: foreignPut(pool)
+        case .wrongPool: wrongPool(pool)
         }
     }
 
@@ -115,6 +118,19 @@ package enum PlantedFaults {
         return site
     }
 
+    /// The pool whose buffer goes astray; one for all, as pools are few.
+    private static let otherPool = BufferPool()
+
+    @inline(never)
+    private static func wrongPool(_ pool: BufferPool?) -> Site {
+        let site = Site(fileID: #fileID, line: #line + 3)
+        guard let pool else { return site }
+        let buffer = otherPool.get(requestBytes)
+        pool.put(buffer)  // PLANTED: another pool issued this buffer
+        otherPool.put(buffer)
+        return site
+    }
+
     // MARK: - Re-issuing
 
     /// More than a thread keeps at hand, so that the buffer comes round for certain unless another thread took it, which
@@ -134,5 +150,17 @@ package enum PlantedFaults {
 
     private static func address(of buffer: Buffer) -> UnsafeMutableRawPointer? {
         buffer.withUnsafeMutableBytes { $0.baseAddress }
+    }
+}
+
+// MARK: - For the doctor, which does not know the pool
+
+extension PlantedFaults {
+    /// Makes the mistake once with the default pool.
+    package static func plantInDefaultPool(_ form: Form) { plant(form, in: .shared) }
+
+    /// Uses the default pool as it should be used.
+    package static func useDefaultPoolWell() {
+        for size in [1, 1_000, 100_000] { withBuffer(size) { $0[0] = 1 } }
     }
 }

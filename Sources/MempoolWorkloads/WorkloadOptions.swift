@@ -51,6 +51,7 @@ package struct PlantedFault: Sendable, Codable, Equatable {
         case doublePut = "double-put"
         case wrongCapacity = "wrong-capacity"
         case foreignPut = "foreign-put"
+        case wrongPool = "wrong-pool"
     }
 
     package var kind: Kind

@@ -12,7 +12,8 @@ struct MempoolDoctor: ParsableCommand {
         discussion: """
             The doctor runs a program (exec) or a built-in workload (run) with the pool's recorder switched on, or \
             reads a recording that exists already (report). It names the line that took each missing buffer, and the \
-            puts that were wrong. It also measures the pool against general allocators (bench).
+            puts that were wrong. selftest tells whether all of that works on this machine; bench measures the pool \
+            against general allocators.
 
             EXIT STATUS
               0    healthy: observed, and nothing found
@@ -28,17 +29,19 @@ struct MempoolDoctor: ParsableCommand {
               mempool-doctor run segment --input /usr/share/dict/words
               mempool-doctor exec -- .build/debug/server --port 8080
               mempool-doctor report server.mempool --format json
+              mempool-doctor selftest
               mempool-doctor bench
             """,
         version: "mempool-doctor \(DoctorVersion.current)",
         subcommands: [
-            RunCommand.self, ExecCommand.self, ReportCommand.self, BenchCommand.self, WorkloadCommand.self,
-            BenchPeerCommand.self,
+            RunCommand.self, ExecCommand.self, ReportCommand.self, SelftestCommand.self, BenchCommand.self,
+            WorkloadCommand.self, PlantCommand.self, BenchPeerCommand.self,
         ]
     )
 
     static func main() {
-        if ![WorkloadCommand.name, BenchPeerCommand.name].contains(CommandLine.arguments.dropFirst().first) {
+        let observed = [WorkloadCommand.name, PlantCommand.name, BenchPeerCommand.name]
+        if !observed.contains(CommandLine.arguments.dropFirst().first ?? "") {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
         }

@@ -57,7 +57,7 @@ struct WorkloadOptionGroup: ParsableArguments {
         help: ArgumentHelp(
             "Plant a mistake, to see what its report looks like.",
             discussion: """
-                leak, double-put, wrong-capacity or foreign-put; RATE is the share of the operations that make it, \
+                leak, double-put, wrong-capacity, foreign-put or wrong-pool; RATE is the share of the operations that make it, \
                 0.001 if not given.
                 """,
             valueName: "kind[:rate]"

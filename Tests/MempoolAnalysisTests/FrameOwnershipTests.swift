@@ -63,4 +63,19 @@ struct FrameOwnershipTests {
         #expect(Demangler.demangle("$s3app4takeyyF") == "app.take() -> ()")
         #expect(Demangler.demangle("malloc") == nil)
     }
+
+    @Test("An initializer of a value type and an autoclosure's argument are somebody's code, real thunks are not")
+    func writtenCode() {
+        for name in [
+            "app.Request.init(bytes: Mempool.Buffer) -> app.Request",
+            "implicit closure #1 () -> Mempool.Buffer in app.take() -> ()",
+        ] { #expect(FrameOwnership.isWritten(demangled: name), "\(name)") }
+        for name in [
+            "app.Holder.__allocating_init(Mempool.Buffer) -> app.Holder",
+            "partial apply forwarder for implicit closure #1 () -> () in app.take() -> ()",
+            "protocol witness for Swift.RawRepresentable.init(rawValue: A) -> B? in conformance app.Kind : C in app",
+            "vtable thunk for app.Base.init(Swift.Int) -> app.Base dispatching to app.Derived.init(Swift.Int) -> app.Derived",
+            "reabstraction thunk helper from @escaping @callee_guaranteed () -> () to @escaping () -> (@out ())",
+        ] { #expect(!FrameOwnership.isWritten(demangled: name), "\(name)") }
+    }
 }

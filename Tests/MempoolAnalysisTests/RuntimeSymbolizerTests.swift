@@ -64,7 +64,8 @@ struct RuntimeSymbolizerTests {
         #expect((frame.column ?? 0) > 0)
         #expect(!frame.async)
         #expect(frame.isUserCode)
-        #expect(frames.last?.isSystem == true)
+        // Not the last one for certain: a test that runs deep in the stack of another is captured in part.
+        #expect(frames.contains { $0.isSystem })
     }
 
     @Test func `An async parent is named with the line where it waits`() async throws {

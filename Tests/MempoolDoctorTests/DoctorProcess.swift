@@ -88,12 +88,14 @@ struct DoctorProcess {
     ///   - environment: added to PATH, a UTF-8 locale and TMPDIR in `scratch`; nothing else is inherited.
     ///   - terminal: the path of a pseudoterminal that becomes the controlling terminal and all three streams.
     ///   - ignoredSignal: a signal that the doctor finds ignored when it starts.
+    ///   - executable: another one than the build's.
     init(
         _ arguments: [String],
         in scratch: Scratch,
         environment: [String: String] = [:],
         terminal: String? = nil,
-        ignoring ignoredSignal: Int32? = nil
+        ignoring ignoredSignal: Int32? = nil,
+        executable: String? = nil
     ) throws {
         self.scratch = scratch
         streams = UUID().uuidString
@@ -130,7 +132,7 @@ struct DoctorProcess {
         let flags = Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF)
         posix_spawnattr_setflags(&attributes, Self.newSession | flags)
 
-        let executable = try Self.executable
+        let executable = try executable ?? Self.executable
         let ignoring = ignoredSignal.map { "trap '' \($0); " } ?? ""
         let shell = ["/bin/sh", "-c", "\(ignoring)cd \"$0\" && exec \"$@\"", scratch.path]
         let words = (shell + [executable] + arguments).map { strdup($0) } + [nil]

@@ -65,13 +65,22 @@ import Testing
         }
     }
 
+    @Test func `The help of selftest explains its options and statuses and gives examples`() throws {
+        let help = try doctor("help", "selftest", in: scratch)
+        #expect(help.status == 0)
+        for word in ["EXIT STATUS", "EXAMPLES", "--format", "--output", "--color"] {
+            #expect(help.output.contains(word), "\(word)")
+        }
+    }
+
     @Test func `The description for tools lists the commands and gives every option a sentence`() throws {
         let result = try doctor("--experimental-dump-help", in: scratch)
         #expect(result.status == 0)
         let root = try #require(result.json?["command"] as? [String: Any])
         let commands = try #require(root["subcommands"] as? [[String: Any]])
         let names = commands.compactMap { $0["commandName"] as? String }
-        #expect(names == ["run", "exec", "report", "bench", "__workload", "__bench-peer", "help"])
+        #expect(
+            names == ["run", "exec", "report", "selftest", "bench", "__workload", "__plant", "__bench-peer", "help"])
         for (name, command) in zip(names, commands) where name != "help" {
             for argument in try #require(command["arguments"] as? [[String: Any]]) {
                 #expect((argument["abstract"] as? String)?.hasSuffix(".") == true, "\(argument)")
@@ -84,7 +93,7 @@ import Testing
         let result = try doctor("--generate-completion-script", shell, in: scratch)
         #expect(result.status == 0)
         #expect(result.output.contains("--max-findings") || result.output.contains("max-findings"))
-        #expect(!result.output.contains("__workload"))
-        #expect(!result.output.contains("__bench-peer"))
+        #expect(result.output.contains("selftest"))
+        for hidden in ["__workload", "__plant", "__bench-peer"] { #expect(!result.output.contains(hidden)) }
     }
 }

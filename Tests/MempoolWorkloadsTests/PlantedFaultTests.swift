@@ -6,6 +6,9 @@ import Testing
 
 @testable import MempoolWorkloads
 
+/// As the message lists them.
+private let kinds = "leak, double-put, wrong-capacity, foreign-put, wrong-pool"
+
 @Suite struct PlantedFaultTests {
     @Test("A fault is read with and without a rate", arguments: PlantedFault.Kind.allCases)
     func parsing(kind: PlantedFault.Kind) throws {
@@ -17,9 +20,9 @@ import Testing
     @Test(
         "A bad fault is refused in one line that says what is right",
         arguments: [
-            ("", "no fault '' can be planted; the kinds are leak, double-put, wrong-capacity, foreign-put"),
-            ("leek", "no fault 'leek' can be planted; the kinds are leak, double-put, wrong-capacity, foreign-put"),
-            (":1", "no fault '' can be planted; the kinds are leak, double-put, wrong-capacity, foreign-put"),
+            ("", "no fault '' can be planted; the kinds are " + kinds),
+            ("leek", "no fault 'leek' can be planted; the kinds are " + kinds),
+            (":1", "no fault '' can be planted; the kinds are " + kinds),
             ("leak:", "the rate '' of leak is not a number above 0 and up to 1"),
             ("leak:0", "the rate '0' of leak is not a number above 0 and up to 1"),
             ("double-put:1.01", "the rate '1.01' of double-put is not a number above 0 and up to 1"),
@@ -71,6 +74,7 @@ import Testing
                 #expect(reasons.doublePut == (form.kind == .doublePut ? 3 : 0))
                 #expect(reasons.wrongCapacity == (form == .wrongCapacity ? 3 : 0))
                 #expect(reasons.foreign == (form == .foreignPut ? 3 : 0))
+                #expect(reasons.wrongPool == (form == .wrongPool ? 3 : 0))
             }
         }
     }

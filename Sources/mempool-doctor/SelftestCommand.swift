@@ -1,0 +1,95 @@
+// `mempool-doctor selftest`: does this machine report what is promised?
+
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import MempoolAnalysis
+import MempoolReporters
+import MempoolWorkloads
+
+/// Plants every mistake on this machine and checks its report.
+struct SelftestCommand: DoctorCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "selftest",
+        abstract: "Check that this machine reports every kind of mistake at its line.",
+        discussion: """
+            Each mistake is made once in a process of its own, and its report must have the right kind, count, file and \
+            line. Also checked: a correct program, a program that is killed, the unwinder, the place of recordings. It \
+            takes a few seconds.
+
+            EXIT STATUS
+            0 everything passed, 1 something did not, 2 it could not be run. 64 usage, 70 internal error.
+
+            EXAMPLES
+              mempool-doctor selftest
+              mempool-doctor selftest --format json --output selftest.json
+            """
+    )
+
+    @Option(help: "Write the result as text for people, or as one JSON object.")
+    var format: ReportFormat = .text
+
+    @Option(
+        name: [.long, .customShort("o")],
+        help: ArgumentHelp("Write the result to FILE instead of stdout.", valueName: "file")
+    )
+    var output: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Colour the text.",
+            discussion: "auto: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb.",
+            valueName: "when"
+        )
+    )
+    var color: ColorChoice = .auto
+
+    func perform() throws -> Int32 {
+        var report = ReportOptions()
+        report.format = format
+        report.output = output
+        report.color = color
+        report.maxFindings = nil
+        report.sourceRoot = nil
+        var output = try ReportOutput(report)
+        let debugOptions = DebugOptions.inherited
+        guard !debugOptions.isOff else {
+            throw DoctorFailure(
+                "MEMPOOL_DEBUG switches the recorder off; remove \"off\" from it", status: DoctorStatus.inconclusive)
+        }
+        var progress = Progress()
+        let result = try Selftest(debugOptions: debugOptions).run(progress: &progress)
+        switch format {
+        case .json: try output.write(result.renderJSON())
+        case .text: try output.write(result.renderText(style: output.style))
+        }
+        switch result.verdict {
+        case .passed: return DoctorStatus.healthy
+        case .failed: return DoctorStatus.findings
+        case .inconclusive: return DoctorStatus.inconclusive
+        }
+    }
+}
+
+/// The hidden command that is the observed child of `selftest`.
+struct PlantCommand: DoctorCommand {
+    static let name = "__plant"
+    static let configuration = CommandConfiguration(
+        commandName: name, abstract: "Make one mistake in this process, as `selftest` does.", shouldDisplay: false)
+
+    @Argument(help: "The form of the mistake, or none.")
+    var form: String
+
+    @Flag(help: "End by SIGKILL.")
+    var kill = false
+
+    func perform() throws -> Int32 {
+        if let form = PlantedFaults.Form(rawValue: form) {
+            PlantedFaults.plantInDefaultPool(form)
+        } else {
+            PlantedFaults.useDefaultPoolWell()
+        }
+        if kill { Glibc.kill(getpid(), SIGKILL) }
+        return DoctorStatus.healthy
+    }
+}

@@ -1,0 +1,61 @@
+// Programs for the campaigns: each does one unusual thing to the recorder's host.
+
+import Glibc
+import Mempool
+
+enum Stress {
+    /// Starts and ends threads, a few at a time, each with a buffer of its own and one that another thread puts.
+    static func useManyThreads(_ count: Int) {
+        let left = Box<[Buffer]>([])
+        var started = 0
+        while started < count {
+            let group = min(4, count - started)
+            threads(group) { number in
+                withBuffer(100 + number) { $0[0] = 1 }
+                let buffer = getBuffer(200)
+                let other = left.with { left in
+                    left.append(buffer)
+                    return left.count > 1 ? left.removeFirst() : nil
+                }
+                if let other { putBuffer(other) }
+            }
+            started += group
+        }
+        for buffer in left.with({ $0 }) { putBuffer(buffer) }
+    }
+
+    /// Leaks through the frames of a library, unloads it, loads it again, and goes on.
+    static func leakThroughPlugin(_ path: String) {
+        typealias Call = @convention(c) (@convention(c) () -> Void) -> Void
+        for _ in 0..<3 {
+            guard let library = dlopen(path, RTLD_NOW), let symbol = dlsym(library, "plugin_call") else {
+                fatalError(String(cString: dlerror()))
+            }
+            let call = unsafeBitCast(symbol, to: Call.self)
+            call { getBuffer(300)[0] = 1 }
+            call { putBuffer(getBuffer(400)) }
+            dlclose(library)
+            putBuffer(getBuffer(500))
+        }
+    }
+
+    /// Takes buffers and keeps them, from stacks of many depths.
+    static func hoard(_ count: Int) {
+        for number in 0..<count { descend(number % 50) }
+    }
+
+    @inline(never)
+    @discardableResult
+    private static func descend(_ depth: Int) -> Int {
+        if depth > 0 { return descend(depth - 1) + 1 }
+        getBuffer(10)[0] = 1
+        return 0
+    }
+
+    /// Crashes with a buffer outstanding.
+    @inline(never)
+    static func crashOnPurpose() {
+        getBuffer(600)[0] = 1
+        fatalError("on purpose")
+    }
+}

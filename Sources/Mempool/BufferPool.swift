@@ -67,7 +67,10 @@ public final class BufferPool: Sendable {
                 return buffer
             }
         }
-        return slowGet(size)
+        let buffer = slowGet(size)
+        // A function that ends with its get is the one to be named, not its caller.
+        cmempool_keep_frame()
+        return buffer
     }
 
     /// As ``get(_:)``, for callers that can go on without the memory.
@@ -88,6 +91,7 @@ public final class BufferPool: Sendable {
         if zeroing == .onPut { zeroBeforePut(buffer) }
         if index < Int(CMEMPOOL_CACHED_POOLS), Self.fastPut(buffer, pool: index) { return }
         slowPut(buffer)
+        cmempool_keep_frame()
     }
 
     /// Lends a buffer to `body` and puts it when `body` ends, also by throwing.

@@ -1,5 +1,7 @@
 // The free functions on the default pool, for the usage patterns of the original.
 
+public import CMempoolPlatform
+
 /// Hands out a buffer of at least `size` bytes from the default pool; the same as ``BufferPool/get(_:)`` of
 /// ``BufferPool/shared``.
 ///
@@ -8,7 +10,10 @@
 public func getBuffer(_ size: Int) -> Buffer {
     // Index 0 as a constant: the fast path does not even look at the pool.
     if let buffer = BufferPool.fastGet(size, pool: 0) { return buffer }
-    return BufferPool.shared.slowGet(size)
+    let buffer = BufferPool.shared.slowGet(size)
+    // A function that ends with its get is the one to be named, not its caller.
+    cmempool_keep_frame()
+    return buffer
 }
 
 /// Takes a buffer back into the default pool; the same as ``BufferPool/put(_:)`` of ``BufferPool/shared``.
@@ -16,6 +21,7 @@ public func getBuffer(_ size: Int) -> Buffer {
 public func putBuffer(_ buffer: Buffer) {
     if BufferPool.fastPut(buffer, pool: 0) { return }
     BufferPool.shared.slowPut(buffer)
+    cmempool_keep_frame()
 }
 
 /// Lends a buffer of the default pool to `body` and puts it when `body` ends; the same as

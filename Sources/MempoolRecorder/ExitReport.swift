@@ -36,9 +36,15 @@ extension Recorder {
         header.pointee.exitStatus = status
         header.pointee.flags |= RecordingHeader.cleanExitFlag
         file.close()
+        let dropped = header.pointee.dropped.ledger
+        if dropped > 0, !options.isQuiet {
+            // Without this line, silence would look like health.
+            printLine(
+                "\(dropped) gets found no room in the recording and are not checked: the ledger or the disk is full")
+        }
         guard !groups.isEmpty else {
             // A file somebody asked for stays; others would only pile up.
-            if options.recording == nil { file.remove() }
+            if options.recording == nil, dropped == 0 { file.remove() }
             return
         }
         if !options.isQuiet { printBlock(groups) }

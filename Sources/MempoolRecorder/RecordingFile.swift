@@ -63,7 +63,13 @@ final class RecordingFile: Sendable {
 
         if let path {
             descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
-            guard descriptor >= 0 else { throw RecordingFileError(path: path, errorNumber: errno) }
+            guard descriptor >= 0 else {
+                let failure = errno
+                // Of what is no regular file, such as a device, the name is no place for a file beside it either.
+                var status = stat()
+                let isOther = lstat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
+                throw RecordingFileError(path: path, errorNumber: failure == EEXIST && isOther ? ENOTSUP : failure)
+            }
         } else {
             descriptor = -1
         }

@@ -243,6 +243,31 @@ struct RecordedProcessTests {
         #expect(!FileManager.default.fileExists(atPath: path + "-2"))
     }
 
+    @Test("a device is no place for a recording, nor for one beside it")
+    func device() async throws {
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("full,quiet,recording=/dev/null")
+            leak(1)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: cannot create /dev/null: Operation not supported; findings are printed"))
+        let beside = try FileManager.default.contentsOfDirectory(atPath: "/dev")
+        #expect(!beside.contains { $0.hasPrefix("null.") })
+    }
+
+    @Test("what a full ledger dropped is said at exit, even if nothing else is")
+    func droppedIsSaid() async throws {
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("full,max-ledger=1")
+            leak(10)
+            leak(10)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 2 gets found no room in the recording and are not checked: the ledger"))
+    }
+
     @Test("an unknown key gives one line and the recorder runs")
     func unknownKey() async throws {
         let scratch = ScratchDirectory()

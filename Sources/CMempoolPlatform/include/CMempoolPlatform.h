@@ -72,6 +72,9 @@ extern _Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_mod
 
 CMEMPOOL_INLINE cmempool_thread *_Nonnull cmempool_thread_current(void) { return &cmempool_this_thread; }
 
+/// Behind a call, keeps the caller's frame on the stack while the call runs: the call cannot become a jump.
+CMEMPOOL_INLINE void cmempool_keep_frame(void) { __asm__ volatile(""); }
+
 CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_fast_cache(intptr_t pool_index) {
     return cmempool_this_thread.fast[pool_index];
 }

@@ -190,13 +190,15 @@ public final class BufferPool: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
-        guard cmempool_magazine_has_room(magazine) else { return false }
+        guard let room = cmempool_magazine_room(magazine) else { return false }
         let entry = cmempool_generation_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
-        let generation = buffer.generation
-        // A put already, or time to carry into the high half.
-        guard cmempool_load32(entry) == generation, generation != .max else { return false }
-        cmempool_store32(entry, generation &+ 1)
-        cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
+        // Put already: somebody moved the generation on.
+        guard cmempool_load32(entry) == buffer.generation else { return false }
+        let next = buffer.generation &+ 1
+        // Time to carry into the high half.
+        guard next != 0 else { return false }
+        cmempool_store32(entry, next)
+        cmempool_magazine_push_at(magazine, room, UInt32(truncatingIfNeeded: buffer.ticket))
         return true
     }
 

@@ -111,12 +111,23 @@ CMEMPOOL_INLINE bool cmempool_magazine_has_room(const cmempool_magazine *_Nonnul
     return __builtin_expect(magazine->top < magazine->limit, true);
 }
 
-/// The slot is stored before the top: a forked child that finds the top also finds the slot.
-CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine, uint32_t slot) {
+/// Where the next slot goes, if there is room; else NULL.
+CMEMPOOL_INLINE uint32_t *_Nullable cmempool_magazine_room(const cmempool_magazine *_Nonnull magazine) {
     uint32_t *top = magazine->top;
+    return __builtin_expect(top < magazine->limit, true) ? top : NULL;
+}
+
+/// Stores a slot where `cmempool_magazine_room` said; before the top, so that a forked child that finds the top also finds
+/// the slot.
+CMEMPOOL_INLINE void cmempool_magazine_push_at(cmempool_magazine *_Nonnull magazine, uint32_t *_Nonnull top,
+                                               uint32_t slot) {
     *top = slot;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     magazine->top = top + 1;
+}
+
+CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine, uint32_t slot) {
+    cmempool_magazine_push_at(magazine, magazine->top, slot);
 }
 
 /// Makes a magazine empty and closed.

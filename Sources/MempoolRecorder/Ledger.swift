@@ -19,24 +19,39 @@ struct Ownership {
 
 /// The ledger section of a recording and a ring of past owners beside it. Thread-safe: a record is written only by
 /// the thread that got or put its slot.
+///
+/// A trivial value, so that a get copies no reference.
 struct Ledger: @unchecked Sendable {
-    private let file: RecordingFile
+    /// The file lives as long as the recorder, which is for ever.
+    private let file: Unmanaged<RecordingFile>
     private let records: UnsafeMutablePointer<LedgerRecord>
     private let published: UnsafeMutablePointer<UInt64>
     private let history: PutHistory
 
+    // The states as numbers: the enumeration's are behind a call into another module.
+    @inline(__always) private static var inProgress: UInt64 { 1 }
+    @inline(__always) private static var outstanding: UInt64 { 2 }
+    @inline(__always) private static var returned: UInt64 { 3 }
+
     init?(file: RecordingFile) {
+        assert(LedgerState.inProgress.rawValue == Self.inProgress && LedgerState.returned.rawValue == Self.returned)
         guard let history = PutHistory() else { return nil }
-        self.file = file
+        self.file = .passUnretained(file)
         self.history = history
         records = file.records(.ledger, as: LedgerRecord.self)
         published = file.published(.ledger)
     }
 
     /// The record of a slot, making room for it; nil if the ledger is full.
+    @inline(__always)
     private func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
         if UInt64(slot) < cmempool_load64_acquire(published) { return records + slot }
-        guard let room = file.reserve(.ledger, count: slot + 1) else { return nil }
+        return grow(toHold: slot)
+    }
+
+    @inline(never)
+    private func grow(toHold slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard let room = file._withUnsafeGuaranteedRef({ $0.reserve(.ledger, count: slot + 1) }) else { return nil }
         // Racing threads publish growing numbers; the larger one stays.
         while true {
             let old = cmempool_load64_acquire(published)
@@ -44,22 +59,25 @@ struct Ledger: @unchecked Sendable {
         }
     }
 
+    @inline(__always)
     private func begin(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64) {
-        cmempool_store64(&record.pointee.sequence, generation << 2 | LedgerState.inProgress.rawValue)
+        cmempool_store64(&record.pointee.sequence, generation << 2 | Self.inProgress)
         // A reader that sees any field below also sees the mark.
         cmempool_fence_release()
     }
 
-    private func end(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, _ state: LedgerState) {
-        cmempool_store64_release(&record.pointee.sequence, generation << 2 | state.rawValue)
+    @inline(__always)
+    private func end(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, _ state: UInt64) {
+        cmempool_store64_release(&record.pointee.sequence, generation << 2 | state)
     }
 
     /// Enters a get. False if the ledger has no room for the slot.
+    @inline(__always)
     func recordGet(
         slot: Int, generation: UInt64, request: Int, address: UInt, pool: Int, bucketRow: Int, stack: UInt32
     ) -> Bool {
         guard let record = record(slot) else { return false }
-        if record.pointee.state == .returned { history.add(slot: slot, ownership(record.pointee)) }
+        if record.pointee.sequence & 3 == Self.returned { history.add(slot: slot, ownership(record.pointee)) }
         begin(record, generation: generation)
         record.pointee.request = UInt64(request)
         record.pointee.address = UInt64(address)
@@ -71,19 +89,19 @@ struct Ledger: @unchecked Sendable {
         record.pointee.putThread = 0
         record.pointee.pool = UInt16(truncatingIfNeeded: pool)
         record.pointee.bucket = UInt8(truncatingIfNeeded: bucketRow)
-        end(record, generation: generation, .outstanding)
+        end(record, generation: generation, Self.outstanding)
         return true
     }
 
-    /// Enters a put; returns who had the buffer.
-    func recordPut(slot: Int, generation: UInt64, stack: UInt32) -> Ownership? {
-        guard let record = record(slot), record.pointee.generation == generation else { return nil }
+    /// Enters a put.
+    @inline(__always)
+    func recordPut(slot: Int, generation: UInt64, stack: UInt32) {
+        guard let record = record(slot), record.pointee.sequence >> 2 == generation else { return }
         begin(record, generation: generation)
         record.pointee.putTime = cmempool_now()
         record.pointee.putStack = stack
         record.pointee.putThread = cmempool_thread_id()
-        end(record, generation: generation, .returned)
-        return ownership(record.pointee)
+        end(record, generation: generation, Self.returned)
     }
 
     /// Who had the buffer of a slot in a given generation: from the record, or from the history if it was re-issued.
@@ -108,9 +126,10 @@ struct Ledger: @unchecked Sendable {
         return nil
     }
 
+    @inline(__always)
     private func ownership(_ record: LedgerRecord) -> Ownership {
         Ownership(
-            generation: record.generation, request: Int(truncatingIfNeeded: record.request),
+            generation: record.sequence >> 2, request: Int(truncatingIfNeeded: record.request),
             getStack: record.getStack, putStack: record.putStack,
             getThread: record.getThread, putThread: record.putThread,
             getTime: record.getTime, putTime: record.putTime
@@ -163,6 +182,7 @@ struct PutHistory: @unchecked Sendable {
             .bindMemory(to: Entry.self, capacity: Self.stripeCount * Self.entriesPerStripe)
     }
 
+    @inline(__always)
     func add(slot: Int, _ owner: Ownership) {
         let stripe = slot % Self.stripeCount
         let next = cmempool_add64(&stripes[stripe].next, 1)

@@ -9,15 +9,21 @@ internal import MempoolRecording
 /// Writes every get and put of the process into a recording.
 ///
 /// One per process, made at the first use of a pool and never freed. Thread-safe. The hot path takes no lock that threads
-/// share: it writes the slot's own record and atomic counters. Everything that is rare goes through the cold lock, which is never
+/// share, counts no reference and makes no call to the system: it finds the stack in the thread's cache, writes the slot's own
+/// record and the thread's own counters. Everything that is rare goes through the cold lock, which is never
 /// held while a stack is unwound.
 final class Recorder: Sendable {
     let options: RecorderOptions
     let file: RecordingFile
     let ledger: Ledger
     let stacks: StackTable
+    let shards: ShardTable
     let cold: Guarded<Cold>
     let executable: String
+    /// Where the hot path reads and counts; they stay as they are.
+    private nonisolated(unsafe) let publishedPools: UnsafeMutablePointer<UInt64>
+    private nonisolated(unsafe) let bucketCounters: UnsafeMutablePointer<BucketCounters>
+    private nonisolated(unsafe) let histograms: UnsafeMutablePointer<UInt64>
 
     /// What changes rarely.
     struct Cold: ~Copyable {
@@ -34,6 +40,10 @@ final class Recorder: Sendable {
         self.file = file
         self.ledger = ledger
         self.stacks = stacks
+        shards = ShardTable(file: file)
+        publishedPools = file.published(.pools)
+        bucketCounters = file.records(.counters, as: BucketCounters.self)
+        histograms = file.records(.histograms, as: UInt64.self)
         executable = Self.executablePath()
         var strings = StringTable(file: file)
         var modules = ModuleTable(file: file)
@@ -87,6 +97,7 @@ final class Recorder: Sendable {
 
     /// Makes this the recorder that the hook's functions find.
     func becomeCurrent() {
+        startCapturing()
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
     }
 
@@ -95,8 +106,8 @@ final class Recorder: Sendable {
             withCurrent { $0.didCreatePool(pool, name, capacities) }
         },
         didDestroyPool: { pool in withCurrent { $0.didDestroyPool(pool) } },
-        didGet: { event in withCurrent { $0.didGet(event) } },
-        didPut: { event in withCurrent { $0.didPut(event) } },
+        didGet: { event in withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
+        didPut: { event in withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
         didRefuse: { put in withCurrent { $0.didRefuse(put) } },
         didTrim: { pool, row in
             withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
@@ -136,36 +147,56 @@ final class Recorder: Sendable {
         self.pool(pool)?.pointee.state = 2
     }
 
-    private func didGet(_ event: GetEvent) {
-        let stack = captureStack()
+    @inline(__always)
+    private func didGet(_ pointer: UnsafePointer<GetEvent>) {
+        let event = pointer.pointee
+        let stack = cmempool_capture_stack()
         let didRecord = ledger.recordGet(
             slot: event.slot, generation: event.generation, request: event.request, address: event.address,
             pool: event.pool, bucketRow: event.bucketRow, stack: stack
         )
         if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
         guard let row = counters(event.pool, event.bucketRow) else { return }
-        atomicAdd(&row.pointee.gets, 1)
-        atomicAdd(&row.pointee.requestedBytes, UInt64(event.request))
-        atomicAdd(&row.pointee.handedOutBytes, UInt64(event.capacity))
-        if event.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
         raiseInUse(row)
-        let bins = file.records(.histograms, as: UInt64.self) + event.pool * SizeHistogram.binCount
-        _ = cmempool_add64(bins + SizeHistogram.bin(of: event.request), 1)
+        if event.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
+        let bin = SizeHistogram.bin(of: event.request)
+        guard row.pointee.capacity > 0, let shard = shard(event.pool) else {
+            atomicAdd(&row.pointee.gets, 1)
+            atomicAdd(&row.pointee.requestedBytes, UInt64(event.request))
+            if row.pointee.capacity == 0 { atomicAdd(&row.pointee.handedOutBytes, UInt64(event.capacity)) }
+            return atomicAdd(histograms + event.pool * SizeHistogram.binCount + bin, 1)
+        }
+        let words = shard + CounterShard.rowsWord + event.bucketRow * CounterShard.wordsPerRow
+        cmempool_add64_unshared(words + CounterShard.getsWord, 1)
+        cmempool_add64_unshared(words + CounterShard.requestedBytesWord, UInt64(event.request))
+        cmempool_add64_unshared(shard + CounterShard.histogramWord + bin, 1)
     }
 
-    private func didPut(_ event: PutEvent) {
-        let stack = captureStack()
-        let owner = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+    @inline(__always)
+    private func didPut(_ pointer: UnsafePointer<PutEvent>) {
+        let event = pointer.pointee
+        let stack = cmempool_capture_stack()
+        guard !event.isWrongCapacity else { return didPutWrongCapacity(event, stack) }
+        ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+        guard let row = counters(event.pool, event.bucketRow) else { return }
+        lowerInUse(row)
+        guard row.pointee.capacity > 0, let shard = shard(event.pool) else { return atomicAdd(&row.pointee.puts, 1) }
+        let words = shard + CounterShard.rowsWord + event.bucketRow * CounterShard.wordsPerRow
+        cmempool_add64_unshared(words + CounterShard.putsWord, 1)
+    }
+
+    @inline(never)
+    private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
+        ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
-            if event.isWrongCapacity, row.pointee.capacity > 0 {
+            if row.pointee.capacity > 0 {
                 atomicAdd(&row.pointee.wrongCapacityPuts, 1)
             } else {
                 atomicAdd(&row.pointee.puts, 1)
             }
             lowerInUse(row)
         }
-        guard event.isWrongCapacity else { return }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
         finding.pool = UInt32(event.pool)
@@ -175,13 +206,13 @@ final class Recorder: Sendable {
         finding.givenCapacity = UInt64(event.givenCapacity)
         finding.expectedCapacity = UInt64(event.capacity)
         finding.bytes = UInt64(event.capacity)
-        if let owner { fill(&finding, from: owner) }
+        if let owner = ledger.owner(slot: event.slot, generation: event.generation) { fill(&finding, from: owner) }
         finding.firstPutStack = 0
         add(&finding, stack)
     }
 
     private func didRefuse(_ put: RefusedPut) {
-        let stack = captureStack()
+        let stack = cmempool_capture_stack()
         var finding = FindingRecord()
         finding.pool = UInt32(put.pool)
         finding.issuingPool = UInt32(put.issuingPool)
@@ -254,14 +285,28 @@ final class Recorder: Sendable {
     /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
     private static let ownFrameAllowance = 12
 
-    @inline(never)
-    private func captureStack() -> UInt32 {
-        let limit = min(options.frameLimit + Self.ownFrameAllowance, RecordingLimits.frames)
-        return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: limit + 1) { frames in
-            guard let start = frames.baseAddress else { return 0 }
-            let count = Int(cmempool_capture(start, UInt32(limit)))
-            return stacks.identifier(of: UnsafeBufferPointer(start: start, count: count))
-        }
+    private func startCapturing() {
+        let header = file.header
+        var captureOptions = cmempool_capture_options(
+            limit: UInt32(min(options.frameLimit + Self.ownFrameAllowance, RecordingLimits.frames)),
+            identify: { frames, count, mayEnter in
+                var identifier: UInt32 = 0
+                Recorder.withCurrent {
+                    let frames = UnsafeBufferPointer(start: frames, count: Int(count))
+                    identifier = $0.stacks.identifier(of: frames, mayAppend: mayEnter)
+                }
+                return identifier
+            },
+            take_shard: { pool, shard in
+                // Not in a forked child, whose copy of the table may be locked.
+                guard cmempool_recorder_root() != nil else { return }
+                Recorder.withCurrent { $0.shards.giveBack(pool: pool, shard) }
+            },
+            checks: header.field(\.captureChecks),
+            mismatches: header.field(\.captureMismatches),
+            slow: header.field(\.slowCaptures)
+        )
+        cmempool_start_capturing(&captureOptions)
     }
 
     /// Enters images loaded since the last time.
@@ -271,9 +316,16 @@ final class Recorder: Sendable {
 
     // MARK: - Counters
 
+    @inline(__always)
     private func counters(_ pool: Int, _ row: Int) -> UnsafeMutablePointer<BucketCounters>? {
-        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
-        return file.records(.counters, as: BucketCounters.self) + pool * RecordingLimits.bucketRowsPerPool + row
+        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(publishedPools) else { return nil }
+        return bucketCounters + pool * RecordingLimits.bucketRowsPerPool + row
+    }
+
+    /// The calling thread's own counters for a pool that has counters at all.
+    @inline(__always)
+    private func shard(_ pool: Int) -> UnsafeMutablePointer<UInt64>? {
+        cmempool_shard(pool) ?? shards.take(pool: pool)
     }
 
     private func pool(_ pool: Int) -> UnsafeMutablePointer<PoolRecord>? {
@@ -281,6 +333,7 @@ final class Recorder: Sendable {
         return file.records(.pools, as: PoolRecord.self) + pool
     }
 
+    @inline(__always)
     private func raiseInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
         let inUse = cmempool_add64(&row.pointee.inUse, 1) &+ 1
         while true {
@@ -292,6 +345,14 @@ final class Recorder: Sendable {
     private func lowerInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
         // Modulo 2^64: adding all ones takes one away.
         atomicAdd(&row.pointee.inUse, .max)
+    }
+}
+
+extension UnsafeMutablePointer<RecordingHeader> {
+    /// Where a field of the header lies.
+    fileprivate func field(_ path: KeyPath<RecordingHeader, UInt64>) -> UnsafeMutablePointer<UInt64> {
+        (UnsafeMutableRawPointer(self) + (MemoryLayout<RecordingHeader>.offset(of: path) ?? 0))
+            .assumingMemoryBound(to: UInt64.self)
     }
 }
 

@@ -77,7 +77,8 @@ package struct PoolRecord: BitwiseCopyable, Sendable {
     package init() {}
 }
 
-/// Counters of one bucket of one pool since the recorder started, or of its oversized buffers.
+/// Counters of one bucket of one pool since the recorder started, or of its oversized buffers. The pool's `CounterShard`s hold a
+/// part of gets, puts and requested bytes.
 package struct BucketCounters: BitwiseCopyable, Sendable {
     /// Bytes; 0 in the row of oversized buffers.
     package var capacity: UInt64 = 0
@@ -91,7 +92,8 @@ package struct BucketCounters: BitwiseCopyable, Sendable {
     package var doublePuts: UInt64 = 0
     /// Sum of the sizes asked for, bytes.
     package var requestedBytes: UInt64 = 0
-    /// Sum of the capacities handed out, bytes.
+    /// Sum of the capacities handed out, bytes. The recorder counts it for oversized buffers only: elsewhere it is gets times
+    /// capacity, which the reader fills in.
     package var handedOutBytes: UInt64 = 0
     package var reserved: UInt64 = 0
 
@@ -150,9 +152,11 @@ package struct FindingRecord: BitwiseCopyable, Sendable {
 
 /// Bins of a request-size histogram: exact below 16, then eight per power of two.
 package enum SizeHistogram {
-    package static let binCount = 384
+    @inlinable
+    package static var binCount: Int { 384 }
 
     /// The bin of a size; sizes beyond 2^49 share the last one.
+    @inlinable
     package static func bin(of size: Int) -> Int {
         guard size >= 16 else { return max(size, 0) }
         let exponent = Int.bitWidth - 1 - size.leadingZeroBitCount

@@ -136,7 +136,7 @@ uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uin
 
 // MARK: - Capture
 
-uint32_t cmempool_walk(uintptr_t *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk) {
+uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk) {
     *walk = (frame_walk){.outermost = frame};
     if ((uintptr_t)frame < stack.low || (uintptr_t)frame > stack.high - 2 * sizeof(uintptr_t)) return 0;
     uint32_t count = 0;
@@ -154,14 +154,14 @@ uint32_t cmempool_walk(uintptr_t *frame, stack_bounds stack, uint32_t limit, uin
         }
         uintptr_t next = frame[0];
         if (!is_next_frame(next, (uintptr_t)frame, stack.high - 2 * sizeof(uintptr_t))) return count;
-        frame = (uintptr_t *)next;
+        frame = (stack_word *)next;
     }
 }
 
 // The frames of the capture itself that come before the one it is asked for, at most.
 #define INNER_FRAMES 8
 
-__attribute__((noinline)) uint32_t cmempool_unwind(uintptr_t *own, stack_bounds stack, uint64_t *frames, uint32_t limit) {
+__attribute__((noinline)) uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit) {
     uint64_t words[CMEMPOOL_FRAME_LIMIT + INNER_FRAMES];
     frame_walk walk;
     if (limit > CMEMPOOL_FRAME_LIMIT) limit = CMEMPOOL_FRAME_LIMIT;

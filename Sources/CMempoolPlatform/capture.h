@@ -12,10 +12,14 @@ typedef struct stack_bounds {
 /// Asks the system; tens of microseconds on the main thread.
 stack_bounds cmempool_this_stack(void);
 
+/// A word on the stack. A register that holds no frame pointer may lead to an odd address; what is read there is refused
+/// later, by comparison.
+typedef uintptr_t stack_word __attribute__((aligned(1), may_alias));
+
 // A frame pointer may be followed if it leads outwards and the two words it points at lie on this stack: `last` is
 // the highest address where two words still fit. The range between is live, so it can be read.
 CMEMPOOL_INLINE bool is_next_frame(uintptr_t next, uintptr_t frame, uintptr_t last) {
-    return next - frame - 1 < last - frame && next % sizeof(uintptr_t) == 0;
+    return next - frame - 1 < last - frame;
 }
 
 extern uintptr_t cmempool_job_runner_start, cmempool_job_runner_bytes;
@@ -34,7 +38,7 @@ uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uin
 
 /// Where a walk along frame pointers ended.
 typedef struct frame_walk {
-    uintptr_t *outermost;
+    stack_word *outermost;
     /// The async context below the frame that returns into the job runner.
     uintptr_t *context;
     bool ends_in_runner;
@@ -42,10 +46,10 @@ typedef struct frame_walk {
 } frame_walk;
 
 /// Writes the return addresses along the frame pointers from `frame` on; 0 if it does not lie within the bounds.
-uint32_t cmempool_walk(uintptr_t *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk);
+uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk);
 
 /// The stack as libunwind gives it, from the caller of the function whose frame `own` is, with the async parents.
-uint32_t cmempool_unwind(uintptr_t *own, stack_bounds stack, uint64_t *frames, uint32_t limit);
+uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit);
 
 /// Whether there is a libunwind; otherwise `cmempool_unwind` follows frame pointers.
 bool cmempool_has_unwinder(void);

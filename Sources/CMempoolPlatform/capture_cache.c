@@ -229,7 +229,7 @@ static void learn_root(cmempool_recorded_thread *thread) {
 // the same list once, each rule in it is "the frame pointer tells", so the same list always leads to the same stack.
 
 typedef struct pointer_check {
-    uintptr_t *frame;
+    stack_word *frame;
     uintptr_t last;
     uint32_t left;
     bool has_begun;
@@ -248,12 +248,12 @@ static bool check_pointer(uint64_t address, uintptr_t above, void *pointer) {
         return false;
     }
     if (!is_next_frame(check->frame[0], (uintptr_t)check->frame, check->last)) return false;
-    check->frame = (uintptr_t *)check->frame[0];
+    check->frame = (stack_word *)check->frame[0];
     return true;
 }
 
 /// For a stack that goes on beyond the limit, equal lists prove nothing where a cycle of calls fills them; equal frames do.
-static bool has_pointers_throughout(uintptr_t *own, uintptr_t high, uint32_t frames) {
+static bool has_pointers_throughout(stack_word *own, uintptr_t high, uint32_t frames) {
     pointer_check check = {.frame = own, .last = high - 2 * sizeof(uintptr_t), .left = frames};
     // The capture's own frames come first.
     cmempool_each_step(check_pointer, &check, frames + 16);
@@ -261,7 +261,7 @@ static bool has_pointers_throughout(uintptr_t *own, uintptr_t high, uint32_t fra
 }
 
 static bool is_exact(
-    const cmempool_recorded_thread *thread, uintptr_t *own, const frame_walk *walk, uint64_t *walked, uint32_t walk_count,
+    const cmempool_recorded_thread *thread, stack_word *own, const frame_walk *walk, uint64_t *walked, uint32_t walk_count,
     const uint64_t *truth, uint32_t truth_count
 ) {
     uint32_t limit = options.limit;
@@ -296,7 +296,7 @@ static bool look_for_unloads(void) {
 
 /// The stack that libunwind gives. Enters it if it is new, unless this interrupts a capture that does so.
 static __attribute__((noinline)) uint32_t identify(
-    cmempool_recorded_thread *thread, uintptr_t *own, uint64_t *frames, uint32_t *count
+    cmempool_recorded_thread *thread, stack_word *own, uint64_t *frames, uint32_t *count
 ) {
     stack_bounds stack = {1, 1};
     if (thread) stack = (stack_bounds){thread->low, thread->high};
@@ -316,7 +316,7 @@ static __attribute__((noinline)) uint32_t identify(
 
 /// A stack that no key tells: through code without frame pointers, outside the thread's own stack (a coroutine, a signal
 /// stack), or of a thread that ends.
-static __attribute__((noinline)) uint32_t capture_inexact(cmempool_recorded_thread *thread, uintptr_t *own) {
+static __attribute__((noinline)) uint32_t capture_inexact(cmempool_recorded_thread *thread, stack_word *own) {
     uint64_t frames[CMEMPOOL_FRAME_LIMIT];
     uint32_t count;
     count_one(options.slow);
@@ -325,7 +325,7 @@ static __attribute__((noinline)) uint32_t capture_inexact(cmempool_recorded_thre
 
 /// A new key.
 static __attribute__((noinline)) uint32_t capture_unknown(
-    cmempool_recorded_thread *thread, uintptr_t *own, cmempool_capture_set *set, uint64_t key
+    cmempool_recorded_thread *thread, stack_word *own, cmempool_capture_set *set, uint64_t key
 ) {
     uint64_t truth[CMEMPOOL_FRAME_LIMIT], walked[CMEMPOOL_FRAME_LIMIT];
     uint32_t truth_count;
@@ -359,7 +359,7 @@ static __attribute__((noinline)) uint32_t capture_unknown(
 }
 
 /// A hit that is compared with libunwind.
-static __attribute__((noinline)) uint32_t check_hit(cmempool_recorded_thread *thread, uintptr_t *own, uint32_t known) {
+static __attribute__((noinline)) uint32_t check_hit(cmempool_recorded_thread *thread, stack_word *own, uint32_t known) {
     uint64_t truth[CMEMPOOL_FRAME_LIMIT];
     uint32_t count;
     start_check_interval(thread);
@@ -390,7 +390,7 @@ static __attribute__((noinline)) cmempool_recorded_thread *prepare_thread(void) 
 // The walk takes a nanosecond per frame, the time a load takes to give the address of the next; the hash goes on beside
 // it. It is NH over pairs of addresses, with 128-bit sums: one multiplication per two frames.
 __attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
-    uintptr_t *own = __builtin_frame_address(0);
+    stack_word *own = __builtin_frame_address(0);
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
     if (__builtin_expect(!thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED), 0)) {
         thread = prepare_thread();
@@ -404,42 +404,43 @@ __attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
 
     uintptr_t runner_start = cmempool_job_runner_start + 1, runner_bytes = cmempool_job_runner_bytes;
     uint32_t limit = options.limit;
-    const uint64_t *secret = secrets.of_frame;
-    uintptr_t *frame = own;
-    uintptr_t address, next, inner = 0;
-    uint64_t base;
-    uint32_t count = 0;
+    // Two secrets per turn; the walk ends before the one at `end`.
+    const uint64_t *secret = secrets.of_frame, *end = secret + limit;
+    stack_word *frame = own;
+    uintptr_t address, next, inner;
+    uint64_t base = 0;
+    uint32_t count;
+    bool is_odd = true;
     wide sum = 0;
     for (;;) {
         next = frame[0];
         address = frame[1];
-        count++;
+        secret++;
         if (__builtin_expect(address - runner_start < runner_bytes, 0)) goto in_runner;
-        if (count == limit) {
-            base = 0;
-            break;
-        }
+        if (secret == end) goto finish;
         if (!is_next_frame(next, (uintptr_t)frame, last)) goto at_root;
         inner = address;
-        frame = (uintptr_t *)next;
+        frame = (stack_word *)next;
 
         next = frame[0];
         address = frame[1];
-        count++;
-        sum += (wide)(inner + secret[count - 2]) * (address + secret[count - 1]);
-        if (__builtin_expect(address - runner_start < runner_bytes, 0)) goto in_runner;
-        if (count == limit) {
-            base = 0;
-            break;
+        sum += (wide)(inner + secret[-1]) * (address + secret[0]);
+        secret++;
+        if (__builtin_expect(address - runner_start < runner_bytes, 0)) {
+            is_odd = false;
+            goto in_runner;
         }
-        if (!is_next_frame(next, (uintptr_t)frame, last)) goto at_root;
-        frame = (uintptr_t *)next;
+        if (secret == end || !is_next_frame(next, (uintptr_t)frame, last)) break;
+        frame = (stack_word *)next;
     }
-    goto finish;
+    is_odd = false;
+    if (secret == end) goto finish;
+    goto at_root;
 
 in_runner: {
     base = 1;
     uint32_t parents = 0;
+    count = (uint32_t)(secret - secrets.of_frame);
     uintptr_t *context = (uintptr_t *)frame[-1];
     for (uint32_t turn = 0; turn < limit && is_async_context(context) && count + parents <= limit; turn++) {
         if (context[1]) sum += (wide)context[1] * secrets.of_parent[parents++];
@@ -452,7 +453,8 @@ at_root:
     base = thread->high - (uintptr_t)frame;
 
 finish:
-    if (count & 1) sum += (wide)(address + secret[count - 1]) * secrets.of_end;
+    count = (uint32_t)(secret - secrets.of_frame);
+    if (is_odd) sum += (wide)(address + secret[-1]) * secrets.of_end;
     sum += (wide)(base + secrets.of_base) * (count + secrets.of_count);
     uint64_t key = (uint64_t)sum ^ (uint64_t)(sum >> 64) * secrets.of_end;
     key = (key ^ key >> 32) * UINT64_C(0xD6E8FEB86659FD93);

@@ -18,6 +18,7 @@ final class Recorder: Sendable {
     let ledger: Ledger
     let stacks: StackTable
     let shards: ShardTable
+    let highWater: HighWater
     let cold: Guarded<Cold>
     let executable: String
     /// Where the hot path reads and counts; they stay as they are.
@@ -33,13 +34,16 @@ final class Recorder: Sendable {
     }
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
-        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file) else {
+        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file), let highWater = HighWater(file: file)
+        else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
         }
+        HotLayout.check()
         self.options = options
         self.file = file
         self.ledger = ledger
         self.stacks = stacks
+        self.highWater = highWater
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -55,7 +59,7 @@ final class Recorder: Sendable {
         header.pointee.startRealtime = Self.realtime()
         header.pointee.startMonotonic = cmempool_now()
         header.pointee.lastMonotonic = header.pointee.startMonotonic
-        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes)
+        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
         modules.refresh(strings: &strings, executable: executable)
@@ -149,40 +153,51 @@ final class Recorder: Sendable {
 
     @inline(__always)
     private func didGet(_ pointer: UnsafePointer<GetEvent>) {
-        let event = pointer.pointee
+        // Field by field: a copy of the whole would wait for the stores that have just made it.
         let stack = cmempool_capture_stack()
+        let pool = pointer.pointee.pool
+        let bucketRow = pointer.pointee.bucketRow
+        let request = pointer.pointee.request
         let didRecord = ledger.recordGet(
-            slot: event.slot, generation: event.generation, request: event.request, address: event.address,
-            pool: event.pool, bucketRow: event.bucketRow, stack: stack
+            slot: pointer.pointee.slot, generation: pointer.pointee.generation, request: request,
+            address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
         )
         if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
-        guard let row = counters(event.pool, event.bucketRow) else { return }
-        raiseInUse(row)
-        if event.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
-        let bin = SizeHistogram.bin(of: event.request)
-        guard row.pointee.capacity > 0, let shard = shard(event.pool) else {
+        guard let row = counters(pool, bucketRow) else { return }
+        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
+        let bin = HotLayout.bin(of: request)
+        if row.pointee.capacity > 0, let shard = shard(pool) {
+            let words = HotLayout.row(bucketRow, of: shard)
+            cmempool_add64_unshared(words, 1)
+            cmempool_add64_unshared(words + 2, UInt64(truncatingIfNeeded: request))
+            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, 1)
+            highWater.didGet(pool: pool, row: bucketRow, shard)
+        } else {
             atomicAdd(&row.pointee.gets, 1)
-            atomicAdd(&row.pointee.requestedBytes, UInt64(event.request))
-            if row.pointee.capacity == 0 { atomicAdd(&row.pointee.handedOutBytes, UInt64(event.capacity)) }
-            return atomicAdd(histograms + event.pool * SizeHistogram.binCount + bin, 1)
+            atomicAdd(&row.pointee.requestedBytes, UInt64(request))
+            if row.pointee.capacity == 0 { atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity)) }
+            atomicAdd(histograms + pool * HotLayout.binCount + bin, 1)
+            highWater.didGet(pool: pool, row: bucketRow)
         }
-        let words = shard + CounterShard.rowsWord + event.bucketRow * CounterShard.wordsPerRow
-        cmempool_add64_unshared(words + CounterShard.getsWord, 1)
-        cmempool_add64_unshared(words + CounterShard.requestedBytesWord, UInt64(event.request))
-        cmempool_add64_unshared(shard + CounterShard.histogramWord + bin, 1)
     }
 
     @inline(__always)
     private func didPut(_ pointer: UnsafePointer<PutEvent>) {
-        let event = pointer.pointee
         let stack = cmempool_capture_stack()
-        guard !event.isWrongCapacity else { return didPutWrongCapacity(event, stack) }
-        ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
-        guard let row = counters(event.pool, event.bucketRow) else { return }
-        lowerInUse(row)
-        guard row.pointee.capacity > 0, let shard = shard(event.pool) else { return atomicAdd(&row.pointee.puts, 1) }
-        let words = shard + CounterShard.rowsWord + event.bucketRow * CounterShard.wordsPerRow
-        cmempool_add64_unshared(words + CounterShard.putsWord, 1)
+        guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
+            return didPutWrongCapacity(pointer.pointee, stack)
+        }
+        ledger.recordPut(slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack)
+        let pool = pointer.pointee.pool
+        let bucketRow = pointer.pointee.bucketRow
+        guard let row = counters(pool, bucketRow) else { return }
+        if row.pointee.capacity > 0, let shard = shard(pool) {
+            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, 1)
+            highWater.didPut(row: bucketRow, shard)
+        } else {
+            atomicAdd(&row.pointee.puts, 1)
+            highWater.didPut(pool: pool, row: bucketRow)
+        }
     }
 
     @inline(never)
@@ -195,7 +210,7 @@ final class Recorder: Sendable {
             } else {
                 atomicAdd(&row.pointee.puts, 1)
             }
-            lowerInUse(row)
+            highWater.didPut(pool: event.pool, row: event.bucketRow)
         }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
@@ -319,7 +334,7 @@ final class Recorder: Sendable {
     @inline(__always)
     private func counters(_ pool: Int, _ row: Int) -> UnsafeMutablePointer<BucketCounters>? {
         guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(publishedPools) else { return nil }
-        return bucketCounters + pool * RecordingLimits.bucketRowsPerPool + row
+        return bucketCounters + (pool &* HotLayout.rowsPerPool &+ row)
     }
 
     /// The calling thread's own counters for a pool that has counters at all.
@@ -331,20 +346,6 @@ final class Recorder: Sendable {
     private func pool(_ pool: Int) -> UnsafeMutablePointer<PoolRecord>? {
         guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
         return file.records(.pools, as: PoolRecord.self) + pool
-    }
-
-    @inline(__always)
-    private func raiseInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
-        let inUse = cmempool_add64(&row.pointee.inUse, 1) &+ 1
-        while true {
-            let old = cmempool_load64(&row.pointee.highWater)
-            if inUse <= old || cmempool_exchange64(&row.pointee.highWater, old, inUse) { return }
-        }
-    }
-
-    private func lowerInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
-        // Modulo 2^64: adding all ones takes one away.
-        atomicAdd(&row.pointee.inUse, .max)
     }
 }
 

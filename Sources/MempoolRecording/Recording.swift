@@ -350,8 +350,11 @@ extension Recording {
     /// What follows from other counters and is not counted.
     private static func completeCounters(of pools: inout [Pool]) {
         for pool in pools.indices {
-            for row in pools[pool].rows.indices where pools[pool].rows[row].capacity > 0 {
-                pools[pool].rows[row].handedOutBytes = pools[pool].rows[row].gets &* pools[pool].rows[row].capacity
+            for index in pools[pool].rows.indices {
+                var row = pools[pool].rows[index]
+                if row.capacity > 0 { row.handedOutBytes = row.gets &* row.capacity }
+                row.inUse = row.gets &- row.puts &- row.wrongCapacityPuts
+                pools[pool].rows[index] = row
             }
         }
     }

@@ -65,8 +65,7 @@ package enum RecordingLimits {
     /// Pools with numbers beyond this are still recorded in the ledger, but have no counters of their own.
     package static let pools = 64
     /// The most buckets a pool can have, and one more row for oversized buffers.
-    @inlinable
-    package static var bucketRowsPerPool: Int { 33 }
+    package static let bucketRowsPerPool = 33
     /// Pairs of a running thread and a pool that it uses, with counters of their own: 1 MiB. Threads beyond share counters.
     package static let shards = 256
     /// Distinct (kind, stacks) groups; a program with more distinct mistakes is not read group by group.
@@ -93,18 +92,18 @@ package enum StackWord {
 /// Each word only grows, and only one thread at a time writes it. The counters of a row, or a bin, are the sum of what the
 /// pool's own sections and all its shards hold.
 package enum CounterShard {
-    @inlinable package static var wordCount: Int { 512 }
+    package static let wordCount = 512
     /// The word that holds the pool's number and 1; 0 in a shard that is not ready.
-    @inlinable package static var poolWord: Int { 0 }
+    package static let poolWord = 0
     /// Where the rows begin: `wordsPerRow` words for each of `RecordingLimits.bucketRowsPerPool`.
-    @inlinable package static var rowsWord: Int { 8 }
-    @inlinable package static var wordsPerRow: Int { 3 }
+    package static let rowsWord = 8
+    package static let wordsPerRow = 3
     /// The words of a row: gets, puts, and the sum of the sizes asked for, bytes.
-    @inlinable package static var getsWord: Int { 0 }
-    @inlinable package static var putsWord: Int { 1 }
-    @inlinable package static var requestedBytesWord: Int { 2 }
+    package static let getsWord = 0
+    package static let putsWord = 1
+    package static let requestedBytesWord = 2
     /// Where the bins of the size histogram begin.
-    @inlinable package static var histogramWord: Int { 128 }
+    package static let histogramWord = 128
 }
 
 /// Where a string lies in the string section.

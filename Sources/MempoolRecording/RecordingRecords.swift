@@ -85,6 +85,7 @@ package struct BucketCounters: BitwiseCopyable, Sendable {
     package var gets: UInt64 = 0
     package var puts: UInt64 = 0
     package var allocations: UInt64 = 0
+    /// Not counted by the recorder: gets less puts, which the reader fills in.
     package var inUse: UInt64 = 0
     package var highWater: UInt64 = 0
     package var trimmed: UInt64 = 0
@@ -152,11 +153,9 @@ package struct FindingRecord: BitwiseCopyable, Sendable {
 
 /// Bins of a request-size histogram: exact below 16, then eight per power of two.
 package enum SizeHistogram {
-    @inlinable
-    package static var binCount: Int { 384 }
+    package static let binCount = 384
 
     /// The bin of a size; sizes beyond 2^49 share the last one.
-    @inlinable
     package static func bin(of size: Int) -> Int {
         guard size >= 16 else { return max(size, 0) }
         let exponent = Int.bitWidth - 1 - size.leadingZeroBitCount

@@ -58,13 +58,15 @@ let package = Package(
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .target(name: "CaptureFixtures", path: "Tests/CaptureFixtures"),
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
         .testTarget(name: "MempoolTests", dependencies: ["Mempool"]),
         .testTarget(name: "MempoolFoundationTests", dependencies: ["MempoolFoundation"]),
         .testTarget(
-            name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
+            name: "MempoolRecorderTests",
+            dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording", "CMempoolPlatform", "CaptureFixtures"]
         ),
         // The manual page against the built command.
         .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),

@@ -159,6 +159,7 @@ extension RecordingBuilder {
         builder.addModule(
             base: 0x1000_0000, start: 0x1000_1000, end: 0x1000_9000, path: "/bin/app", buildID: [1, 2, 3])
         builder.addPool(name: "default")
+        builder.addShard(pool: 0, row: 1, gets: 10, puts: 8, size: 4000)
         let stack = builder.addStack([0x1000_1100, 0x1000_1200, 0x1000_1300 | StackWord.asyncBit])
         var finding = FindingRecord()
         finding.kind = FindingKind.doublePut.rawValue

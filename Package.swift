@@ -63,6 +63,7 @@ let package = Package(
 
         // Tests.
         .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .target(name: "CaptureFixtures", path: "Tests/CaptureFixtures"),
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
         .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
@@ -76,7 +77,8 @@ let package = Package(
         .testTarget(name: "MempoolTests", dependencies: ["allocation-probe", "Mempool"]),
         .testTarget(name: "MempoolFoundationTests", dependencies: ["MempoolFoundation"]),
         .testTarget(
-            name: "MempoolRecorderTests", dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording"]
+            name: "MempoolRecorderTests",
+            dependencies: ["Mempool", "MempoolRecorder", "MempoolRecording", "CMempoolPlatform", "CaptureFixtures"]
         ),
         // Small programs with known truth, all in one executable, and the tests that run them.
         .executableTarget(

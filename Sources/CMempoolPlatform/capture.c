@@ -1,7 +1,9 @@
-// Stack capture through libunwind, loaded at run time so that programs do not depend on it, and the async parents.
+// Stacks as libunwind gives them, which is loaded at run time so that programs do not depend on it, and the async parents.
+// What makes captures cheap is in capture_cache.c.
 #define _GNU_SOURCE
 #define UNW_LOCAL_ONLY 1
 #include "CMempoolPlatform.h"
+#include "capture.h"
 
 #include <dlfcn.h>
 #include <elf.h>
@@ -26,6 +28,8 @@ static int (*backtrace_function)(void **, int);
 static int (*get_context)(unw_context_t *);
 static int (*init_local)(unw_cursor_t *, unw_context_t *);
 static int (*set_register)(unw_cursor_t *, int, unw_word_t);
+static int (*get_register)(unw_cursor_t *, int, unw_word_t *);
+static int (*step)(unw_cursor_t *);
 static int (*get_name)(unw_cursor_t *, char *, size_t, unw_word_t *);
 
 // In a static executable dlopen crashes; such a program has no interpreter segment.
@@ -46,6 +50,8 @@ cmempool_unwinder cmempool_load_unwinder(void) {
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
     *(void **)&init_local = dlsym(library, SYMBOL_TEXT(unw_init_local));
     *(void **)&set_register = dlsym(library, SYMBOL_TEXT(unw_set_reg));
+    *(void **)&get_register = dlsym(library, SYMBOL_TEXT(unw_get_reg));
+    *(void **)&step = dlsym(library, SYMBOL_TEXT(unw_step));
     *(void **)&get_name = dlsym(library, SYMBOL_TEXT(unw_get_proc_name));
     *(void **)&backtrace_function = dlsym(library, "unw_backtrace");
     return backtrace_function ? CMEMPOOL_UNWINDER_LIBUNWIND : CMEMPOOL_UNWINDER_FRAME_POINTERS;
@@ -53,34 +59,17 @@ cmempool_unwinder cmempool_load_unwinder(void) {
 
 // MARK: - Bounds of the calling thread's stack
 
-typedef struct stack_bounds {
-    uintptr_t low;
-    uintptr_t high;
-} stack_bounds;
-
-static _Thread_local stack_bounds bounds __attribute__((tls_model("initial-exec")));
-
-static stack_bounds this_stack(void) {
-    if (bounds.high == 0) {
-        pthread_attr_t attributes;
-        bounds.low = 1;
-        bounds.high = 1;
-        if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
-            void *address;
-            size_t size;
-            if (pthread_attr_getstack(&attributes, &address, &size) == 0) {
-                bounds.low = (uintptr_t)address;
-                bounds.high = (uintptr_t)address + size;
-            }
-            pthread_attr_destroy(&attributes);
-        }
+stack_bounds cmempool_this_stack(void) {
+    stack_bounds bounds = {1, 1};
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        void *address;
+        size_t size;
+        if (pthread_attr_getstack(&attributes, &address, &size) == 0)
+            bounds = (stack_bounds){(uintptr_t)address, (uintptr_t)address + size};
+        pthread_attr_destroy(&attributes);
     }
     return bounds;
-}
-
-// A frame pointer may be dereferenced if the two words it points at lie on this stack.
-static inline bool is_frame(uintptr_t pointer, uintptr_t after, stack_bounds stack) {
-    return pointer > after && pointer <= stack.high - 2 * sizeof(uintptr_t) && pointer % sizeof(uintptr_t) == 0;
 }
 
 // MARK: - Async parents
@@ -89,7 +78,7 @@ static inline bool is_frame(uintptr_t pointer, uintptr_t after, stack_bounds sta
 // context lies just below its frame pointer. The runtime is a shared library, or linked into a static program.
 #define JOB_RUNNER "_ZN5swift34runJobInEstablishedExecutorContextEPNS_3JobE"
 
-static uintptr_t job_runner_start, job_runner_end;
+uintptr_t cmempool_job_runner_start, cmempool_job_runner_bytes;
 
 // The function is not exported, so it is looked up in the symbol table proper of the image's file.
 static void find_job_runner_in(const char *path, uintptr_t base) {
@@ -112,8 +101,8 @@ static void find_job_runner_in(const char *path, uintptr_t base) {
                 for (size_t n = 0; n < table->sh_size / sizeof *symbols; n++) {
                     if (symbols[n].st_name + sizeof JOB_RUNNER > strings->sh_size) continue;
                     if (memcmp(image + strings->sh_offset + symbols[n].st_name, JOB_RUNNER, sizeof JOB_RUNNER) == 0) {
-                        job_runner_start = base + symbols[n].st_value;
-                        job_runner_end = job_runner_start + symbols[n].st_size;
+                        cmempool_job_runner_start = base + symbols[n].st_value;
+                        cmempool_job_runner_bytes = symbols[n].st_size;
                     }
                 }
             }
@@ -128,25 +117,18 @@ static int visit_for_job_runner(struct dl_phdr_info *info, size_t size, void *pr
     // The program itself has no name. Its table may be large and is searched only if the runtime is no library.
     if (info->dlpi_name == NULL || info->dlpi_name[0] == 0) *(uintptr_t *)program_base = info->dlpi_addr;
     else if (strstr(info->dlpi_name, "libswift_Concurrency")) find_job_runner_in(info->dlpi_name, info->dlpi_addr);
-    return job_runner_start != 0;
+    return cmempool_job_runner_start != 0;
 }
 
 static void find_job_runner(void) {
     uintptr_t program_base = 0;
     dl_iterate_phdr(visit_for_job_runner, &program_base);
-    if (job_runner_start == 0) find_job_runner_in("/proc/self/exe", program_base);
+    if (cmempool_job_runner_start == 0) find_job_runner_in("/proc/self/exe", program_base);
 }
 
-static inline bool returns_into_job_runner(uintptr_t address) {
-    return address > job_runner_start && address <= job_runner_end;
-}
-
-// An async context is {parent, resume function}. Chains are bounded by the frame limit; the words are readable as long
-// as the chain is one, which the runtime guarantees while the task runs.
-static uint32_t append_async_parents(uintptr_t *context, uint64_t *frames, uint32_t count, uint32_t limit) {
-    while (context && (uintptr_t)context % sizeof(uintptr_t) == 0 && count < limit) {
-        uintptr_t resume = context[1];
-        if (resume) frames[count++] = (uint64_t)resume | CMEMPOOL_ASYNC_FRAME;
+uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uint32_t count, uint32_t limit) {
+    for (uint32_t turn = 0; turn < limit && is_async_context(context) && count < limit; turn++) {
+        if (context[1]) frames[count++] = context[1] | CMEMPOOL_ASYNC_FRAME;
         context = (uintptr_t *)context[0];
     }
     return count;
@@ -154,37 +136,76 @@ static uint32_t append_async_parents(uintptr_t *context, uint64_t *frames, uint3
 
 // MARK: - Capture
 
-__attribute__((noinline)) uint32_t cmempool_capture(uint64_t *frames, uint32_t limit) {
-    stack_bounds stack = this_stack();
-    uintptr_t own = (uintptr_t)__builtin_frame_address(0);
-    bool walkable = own >= stack.low && is_frame(own, 0, stack);
-
+uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk) {
+    *walk = (frame_walk){.outermost = frame};
+    if ((uintptr_t)frame < stack.low || (uintptr_t)frame > stack.high - 2 * sizeof(uintptr_t)) return 0;
     uint32_t count = 0;
-    if (backtrace_function) {
-        int found = backtrace_function((void **)frames, (int)limit);
-        if (found > 0) count = (uint32_t)found;
-        // Frame 0 is this function.
-        if (count > 0) {
-            count -= 1;
-            memmove(frames, frames + 1, count * sizeof *frames);
-        }
-    }
-    if (!walkable) return count;
-
-    bool follow = count == 0;
-    for (uintptr_t pointer = own;;) {
-        uintptr_t *frame = (uintptr_t *)pointer;
-        if (frame[1] == 0) break;
-        if (follow && count < limit) frames[count++] = frame[1];
+    for (;;) {
+        walk->outermost = frame;
+        addresses[count++] = frame[1];
         if (returns_into_job_runner(frame[1])) {
-            // The runtime's own frames below an async function say nothing; the async parents do.
-            uint32_t keep = count;
-            for (uint32_t i = 0; i < count; i++)
-                if (frames[i] == frame[1]) keep = i;
-            return append_async_parents((uintptr_t *)frame[-1], frames, keep, limit);
+            walk->context = (uintptr_t *)frame[-1];
+            walk->ends_in_runner = true;
+            return count;
         }
-        if (!is_frame(frame[0], pointer, stack)) break;
-        pointer = frame[0];
+        if (count == limit) {
+            walk->is_truncated = true;
+            return count;
+        }
+        uintptr_t next = frame[0];
+        if (!is_next_frame(next, (uintptr_t)frame, stack.high - 2 * sizeof(uintptr_t))) return count;
+        frame = (stack_word *)next;
+    }
+}
+
+// The frames of the capture itself that come before the one it is asked for, at most.
+#define INNER_FRAMES 8
+
+__attribute__((noinline)) uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit) {
+    uint64_t words[CMEMPOOL_FRAME_LIMIT + INNER_FRAMES];
+    frame_walk walk;
+    if (limit > CMEMPOOL_FRAME_LIMIT) limit = CMEMPOOL_FRAME_LIMIT;
+    uint32_t walked = cmempool_walk(own, stack, limit, words, &walk);
+    uint64_t runner = walk.ends_in_runner ? walk.outermost[1] : 0;
+    if (!backtrace_function) {
+        if (runner) walked--;
+        memcpy(frames, words, walked * sizeof *frames);
+        return runner ? cmempool_append_async_parents(walk.context, frames, walked, limit) : walked;
+    }
+    int found = backtrace_function((void **)words, (int)(limit + INNER_FRAMES));
+    uint32_t all = found > 0 ? (uint32_t)found : 0, first = 0, count = 0;
+    while (first < all && first < INNER_FRAMES && words[first] != own[1]) first++;
+    // Not found: the capture's own frames stay, and a report cuts them by name.
+    if (first == all || first == INNER_FRAMES) first = 0;
+    for (uint32_t i = first; i < all && count < limit; i++) {
+        // The runtime's own frames below an async function say nothing; the async parents do.
+        if (runner && words[i] == runner) return cmempool_append_async_parents(walk.context, frames, count, limit);
+        frames[count++] = words[i];
+    }
+    return count;
+}
+
+__attribute__((noinline)) uint32_t cmempool_capture(uint64_t *frames, uint32_t limit) {
+    uint32_t count = cmempool_unwind(__builtin_frame_address(0), cmempool_this_stack(), frames, limit);
+    // Not a tail call: this function's frame is where the stack begins.
+    __asm__ volatile("");
+    return count;
+}
+
+bool cmempool_has_unwinder(void) { return backtrace_function != NULL; }
+
+uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit) {
+    unw_context_t registers;
+    unw_cursor_t cursor;
+    if (!get_context || !init_local || !step || !get_register) return 0;
+    if (get_context(&registers) != 0 || init_local(&cursor, &registers) != 0) return 0;
+    uint32_t count = 0;
+    while (count < limit && step(&cursor) > 0) {
+        unw_word_t address, above;
+        if (get_register(&cursor, UNW_REG_IP, &address) != 0 || get_register(&cursor, UNW_REG_SP, &above) != 0) break;
+        if (address == 0) break;
+        count++;
+        if (!visit(address, above, context)) break;
     }
     return count;
 }
@@ -265,6 +286,18 @@ static int read_epoch(struct dl_phdr_info *info, size_t size, void *epoch) {
     (void)size;
     *(uint64_t *)epoch = info->dlpi_adds + info->dlpi_subs;
     return 1;
+}
+
+static int read_unloads(struct dl_phdr_info *info, size_t size, void *unloads) {
+    (void)size;
+    *(uint64_t *)unloads = info->dlpi_subs;
+    return 1;
+}
+
+uint64_t cmempool_unload_count(void) {
+    uint64_t unloads = 0;
+    dl_iterate_phdr(read_unloads, &unloads);
+    return unloads;
 }
 
 uint64_t cmempool_module_epoch(void) {

@@ -39,6 +39,8 @@ __attribute__((constructor)) static void register_exit(void) {
 void cmempool_start_recorder(void) {}
 #endif
 
+cmempool_watcher cmempool_get_watcher, cmempool_put_watcher;
+
 // A page of its own: the kernel wipes whole pages.
 __attribute__((aligned(4096))) void *cmempool_recorder_root_page[4096 / sizeof(void *)];
 

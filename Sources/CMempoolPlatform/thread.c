@@ -26,11 +26,7 @@ void cmempool_register_thread(cmempool_thread *thread) {
     pthread_setspecific(thread_key, thread);
 }
 
-uint32_t cmempool_thread_id(void) {
-    cmempool_thread *thread = &cmempool_this_thread;
-    if (thread->thread_id == 0) thread->thread_id = (uint32_t)syscall(SYS_gettid);
-    return thread->thread_id;
-}
+uint32_t cmempool_read_thread_id(void) { return cmempool_this_thread.thread_id = (uint32_t)syscall(SYS_gettid); }
 
 static void *run_body(void *body) {
     ((void (*)(void))body)();

@@ -51,6 +51,7 @@ final class PoolCore: Sendable {
     /// Serves every get that the fast path does not: the first one of a thread, an empty magazine, sizes outside the
     /// buckets, and all gets while a recorder watches.
     func get(_ size: Int) throws(PoolAllocationError) -> Buffer {
+        if let buffer = getFromMagazine(size) { return buffer }
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
         }
@@ -61,6 +62,22 @@ final class PoolCore: Sendable {
         let bucket = self.bucket(for: size)
         let buffer = bucket < buckets.count ? try get(size, bucket: bucket) : try getOversized(size)
         return buffer
+    }
+
+    /// The usual get while a recorder watches: what the fast path does, and the hook. Nil if the magazine has nothing.
+    @inline(__always)
+    private func getFromMagazine(_ size: Int) -> Buffer? {
+        guard index < Int(CMEMPOOL_CACHED_POOLS), size > 0, let cache = cmempool_owned_cache(index) else { return nil }
+        var bucket = Int(cmempool_first_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+        let bucketCount = Int(cache.pointee.bucket_count)
+        while bucket < bucketCount, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
+            bucket &+= 1
+        }
+        guard bucket < bucketCount else { return nil }
+        let magazine = cmempool_magazine_at(cache, bucket)
+        guard cmempool_magazine_has_slot(magazine) else { return nil }
+        let slot = Int(cmempool_magazine_pop(magazine))
+        return handOut(slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false)
     }
 
     private func get(_ size: Int, bucket: Int) throws(PoolAllocationError) -> Buffer {
@@ -78,9 +95,7 @@ final class PoolCore: Sendable {
         } else {
             (slot, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
         }
-        return handOut(
-            slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate
-        )
+        return handOut(slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate)
     }
 
     private func getOversized(_ size: Int) throws(PoolAllocationError) -> Buffer {
@@ -89,6 +104,7 @@ final class PoolCore: Sendable {
         return handOut(slot, size, shape: shape, bucketRow: buckets.count, didAllocate: true)
     }
 
+    @inline(__always)
     private func handOut(_ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool) -> Buffer {
         let generation = cmempool_load32(SlotTable.generations + slot) &+ 1
         cmempool_store32(SlotTable.generations + slot, generation)
@@ -98,19 +114,18 @@ final class PoolCore: Sendable {
             shape: shape,
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
-        if let hook = PoolHook.installed {
-            hook.didGet(
-                GetEvent(
-                    slot: slot,
-                    generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
-                    request: size,
-                    address: UInt(bitPattern: buffer.base),
-                    capacity: buffer.capacity,
-                    pool: index,
-                    bucketRow: bucketRow,
-                    didAllocate: didAllocate
-                )
+        if let didGet = cmempool_watcher_of_gets() {
+            var event = GetEvent(
+                slot: slot,
+                generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
+                request: size,
+                address: UInt(bitPattern: buffer.base),
+                capacity: buffer.capacity,
+                pool: index,
+                bucketRow: bucketRow,
+                didAllocate: didAllocate
             )
+            didGet(&event)
         }
         return buffer
     }
@@ -120,6 +135,7 @@ final class PoolCore: Sendable {
     /// Serves every put that the fast path does not: a full magazine, all bad puts, oversized buffers, and all puts while
     /// a recorder watches.
     func put(_ buffer: Buffer) {
+        if putIntoMagazine(buffer) { return }
         guard buffer.ticket != 0 else {
             guard buffer.capacity > 0 else { return }
             return refuse(buffer, .foreign)
@@ -136,18 +152,17 @@ final class PoolCore: Sendable {
         let high = SlotTable.generationsHigh[slot]
         // One of two racing puts wins this; the other one is the double put.
         guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut) }
-        if let hook = PoolHook.installed {
-            hook.didPut(
-                PutEvent(
-                    slot: buffer.slotNumber,
-                    generation: UInt64(high) << 32 | UInt64(buffer.generation),
-                    address: UInt(bitPattern: buffer.base),
-                    givenCapacity: buffer.capacity,
-                    capacity: capacity,
-                    pool: index,
-                    bucketRow: isOversized ? buckets.count : bucket
-                )
+        if let didPut = cmempool_watcher_of_puts() {
+            var event = PutEvent(
+                slot: buffer.slotNumber,
+                generation: UInt64(high) << 32 | UInt64(buffer.generation),
+                address: UInt(bitPattern: buffer.base),
+                givenCapacity: buffer.capacity,
+                capacity: capacity,
+                pool: index,
+                bucketRow: isOversized ? buckets.count : bucket
             )
+            didPut(&event)
         }
         let isWhole = buffer.capacity == capacity
         if isOversized {
@@ -160,7 +175,39 @@ final class PoolCore: Sendable {
         }
     }
 
+    /// The usual put while a recorder watches: what the fast path does, and the hook. False if it has to be looked at closer;
+    /// nothing has changed then.
+    @inline(__always)
+    private func putIntoMagazine(_ buffer: Buffer) -> Bool {
+        let bucket = BufferShape.bucket(buffer.shape)
+        guard index < Int(CMEMPOOL_CACHED_POOLS), buffer.ticket != 0, let cache = cmempool_owned_cache(index),
+            bucket < Int(cache.pointee.bucket_count)
+        else { return false }
+        let magazine = cmempool_magazine_at(cache, bucket)
+        guard magazine.pointee.shape == buffer.shape, cmempool_magazine_has_room(magazine) else { return false }
+        let slot = buffer.slotNumber
+        let high = SlotTable.generationsHigh[slot]
+        // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.
+        guard advance(slot, from: buffer.generation) else { return false }
+        if let didPut = cmempool_watcher_of_puts() {
+            let capacity = buffer.capacity
+            var event = PutEvent(
+                slot: buffer.slotNumber,
+                generation: UInt64(high) << 32 | UInt64(buffer.generation),
+                address: UInt(bitPattern: buffer.base),
+                givenCapacity: capacity,
+                capacity: capacity,
+                pool: index,
+                bucketRow: bucket
+            )
+            didPut(&event)
+        }
+        cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
+        return true
+    }
+
     /// Moves a slot's generation on from an outstanding one; false if somebody else did.
+    @inline(__always)
     private func advance(_ slot: Int, from generation: UInt32) -> Bool {
         guard cmempool_exchange32(SlotTable.generations + slot, generation, generation &+ 1) else { return false }
         if generation == .max { SlotTable.generationsHigh[slot] &+= 1 }

@@ -60,17 +60,19 @@ package struct RefusedPut {
 package struct PoolHook: Sendable {
     package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int]) -> Void
     package var didDestroyPool: @Sendable (_ pool: Int) -> Void
-    package var didGet: @Sendable (GetEvent) -> Void
-    /// Called before the buffer can be handed out again.
-    package var didPut: @Sendable (PutEvent) -> Void
+    /// Called with a `GetEvent`. The two that are called all the time are plain functions with a pointer: no context to count
+    /// references of, no copy.
+    package var didGet: @convention(c) (UnsafeRawPointer) -> Void
+    /// Called with a `PutEvent`, before the buffer can be handed out again.
+    package var didPut: @convention(c) (UnsafeRawPointer) -> Void
     package var didRefuse: @Sendable (RefusedPut) -> Void
     package var didTrim: @Sendable (_ pool: Int, _ bucketRow: Int) -> Void
 
     package init(
         didCreatePool: @escaping @Sendable (Int, String, [Int]) -> Void,
         didDestroyPool: @escaping @Sendable (Int) -> Void,
-        didGet: @escaping @Sendable (GetEvent) -> Void,
-        didPut: @escaping @Sendable (PutEvent) -> Void,
+        didGet: @escaping @convention(c) (UnsafeRawPointer) -> Void,
+        didPut: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didRefuse: @escaping @Sendable (RefusedPut) -> Void,
         didTrim: @escaping @Sendable (Int, Int) -> Void
     ) {
@@ -83,7 +85,9 @@ package struct PoolHook: Sendable {
     }
 
     /// The installed hook. Written once, by the recorder while `startRecorder` runs, hence before any pool reads it.
-    package nonisolated(unsafe) static var installed: PoolHook?
+    package nonisolated(unsafe) static var installed: PoolHook? {
+        didSet { cmempool_set_watchers(installed?.didGet, installed?.didPut) }
+    }
 
     /// Gives the recorder, if one is linked in, the chance to install a hook. Every slow path passes here first.
     static let startRecorder: Void = cmempool_start_recorder()

@@ -21,9 +21,8 @@ enum ThreadCaches {
     /// The result must not be kept: it is for use on this thread before the next suspension point.
     static func current(for pool: PoolCore) -> UnsafeMutablePointer<cmempool_cache>? {
         guard pool.index < Int(CMEMPOOL_CACHED_POOLS) else { return nil }
-        let thread = cmempool_thread_current()
-        if let cache = owned(thread, pool.index) { return cache }
-        return make(for: pool, thread: thread)
+        if let cache = cmempool_owned_cache(pool.index) { return cache }
+        return make(for: pool, thread: cmempool_thread_current())
     }
 
     private static func make(

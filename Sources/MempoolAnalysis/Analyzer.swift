@@ -128,6 +128,14 @@ package enum Analyzer {
         report.dropped.strings = Int(clamping: header.dropped.strings)
         report.dropped.modules = Int(clamping: header.dropped.modules)
         report.dropped.pools = Int(clamping: header.dropped.pools)
+        report.captureChecks = Int(clamping: header.captureChecks)
+        report.captureMismatches = Int(clamping: header.captureMismatches)
+        report.slowCaptures = Int(clamping: header.slowCaptures)
+        for row in recording.pools.flatMap(\.rows) {
+            for count in [row.gets, row.puts, row.wrongCapacityPuts, row.doublePuts] {
+                report.captures = Counter.sum(report.captures, Int(clamping: count))
+            }
+        }
         report.inProgress = scan.inProgress
         report.damage = recording.damage
         if report.level == "unknown" { report.damage.append("The level \(header.level) of the recorder is unknown.") }

@@ -14,6 +14,12 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     package var heapBytes: Int
     /// What did not fit into the recording, by section.
     package var dropped = DroppedReport()
+    /// Stacks found by frame pointers that were compared with the unwinder's, and how many of them differed.
+    package var captureChecks = 0
+    package var captureMismatches = 0
+    /// Captures for which frame pointers did not do, so that the unwinder was asked, and all captures of gets and puts.
+    package var slowCaptures = 0
+    package var captures = 0
     /// Slots whose record was being written: by a live program now, by a dead one when it was killed.
     package var inProgress = 0
     /// Whether parts of the recording could not be read.

@@ -19,24 +19,33 @@ struct Ownership {
 
 /// The ledger section of a recording and a ring of past owners beside it. Thread-safe: a record is written only by
 /// the thread that got or put its slot.
+///
+/// A trivial value, so that a get copies no reference.
 struct Ledger: @unchecked Sendable {
-    private let file: RecordingFile
+    /// The file lives as long as the recorder, which is for ever.
+    private let file: Unmanaged<RecordingFile>
     private let records: UnsafeMutablePointer<LedgerRecord>
     private let published: UnsafeMutablePointer<UInt64>
     private let history: PutHistory
 
     init?(file: RecordingFile) {
         guard let history = PutHistory() else { return nil }
-        self.file = file
+        self.file = .passUnretained(file)
         self.history = history
         records = file.records(.ledger, as: LedgerRecord.self)
         published = file.published(.ledger)
     }
 
     /// The record of a slot, making room for it; nil if the ledger is full.
+    @inline(__always)
     private func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
         if UInt64(slot) < cmempool_load64_acquire(published) { return records + slot }
-        guard let room = file.reserve(.ledger, count: slot + 1) else { return nil }
+        return grow(toHold: slot)
+    }
+
+    @inline(never)
+    private func grow(toHold slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard let room = file._withUnsafeGuaranteedRef({ $0.reserve(.ledger, count: slot + 1) }) else { return nil }
         // Racing threads publish growing numbers; the larger one stays.
         while true {
             let old = cmempool_load64_acquire(published)
@@ -44,22 +53,25 @@ struct Ledger: @unchecked Sendable {
         }
     }
 
+    @inline(__always)
     private func begin(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64) {
-        cmempool_store64(&record.pointee.sequence, generation << 2 | LedgerState.inProgress.rawValue)
+        cmempool_store64(&record.pointee.sequence, generation << 2 | HotLayout.inProgress)
         // A reader that sees any field below also sees the mark.
         cmempool_fence_release()
     }
 
-    private func end(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, _ state: LedgerState) {
-        cmempool_store64_release(&record.pointee.sequence, generation << 2 | state.rawValue)
+    @inline(__always)
+    private func end(_ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, _ state: UInt64) {
+        cmempool_store64_release(&record.pointee.sequence, generation << 2 | state)
     }
 
     /// Enters a get. False if the ledger has no room for the slot.
+    @inline(__always)
     func recordGet(
         slot: Int, generation: UInt64, request: Int, address: UInt, pool: Int, bucketRow: Int, stack: UInt32
     ) -> Bool {
         guard let record = record(slot) else { return false }
-        if record.pointee.state == .returned { history.add(slot: slot, ownership(record.pointee)) }
+        if record.pointee.sequence & 3 == HotLayout.returned { history.add(slot: slot, ownership(record.pointee)) }
         begin(record, generation: generation)
         record.pointee.request = UInt64(request)
         record.pointee.address = UInt64(address)
@@ -71,19 +83,19 @@ struct Ledger: @unchecked Sendable {
         record.pointee.putThread = 0
         record.pointee.pool = UInt16(truncatingIfNeeded: pool)
         record.pointee.bucket = UInt8(truncatingIfNeeded: bucketRow)
-        end(record, generation: generation, .outstanding)
+        end(record, generation: generation, HotLayout.outstanding)
         return true
     }
 
-    /// Enters a put; returns who had the buffer.
-    func recordPut(slot: Int, generation: UInt64, stack: UInt32) -> Ownership? {
-        guard let record = record(slot), record.pointee.generation == generation else { return nil }
+    /// Enters a put.
+    @inline(__always)
+    func recordPut(slot: Int, generation: UInt64, stack: UInt32) {
+        guard let record = record(slot), record.pointee.sequence >> 2 == generation else { return }
         begin(record, generation: generation)
         record.pointee.putTime = cmempool_now()
         record.pointee.putStack = stack
         record.pointee.putThread = cmempool_thread_id()
-        end(record, generation: generation, .returned)
-        return ownership(record.pointee)
+        end(record, generation: generation, HotLayout.returned)
     }
 
     /// Who had the buffer of a slot in a given generation: from the record, or from the history if it was re-issued.
@@ -99,7 +111,7 @@ struct Ledger: @unchecked Sendable {
         for _ in 0..<3 {
             let before = cmempool_load64_acquire(&record.pointee.sequence)
             let copy = record.pointee
-            if before & 3 != LedgerState.inProgress.rawValue,
+            if before & 3 != HotLayout.inProgress,
                 before == cmempool_load64_acquire(&record.pointee.sequence)
             {
                 return ownership(copy)
@@ -108,9 +120,10 @@ struct Ledger: @unchecked Sendable {
         return nil
     }
 
+    @inline(__always)
     private func ownership(_ record: LedgerRecord) -> Ownership {
         Ownership(
-            generation: record.generation, request: Int(truncatingIfNeeded: record.request),
+            generation: record.sequence >> 2, request: Int(truncatingIfNeeded: record.request),
             getStack: record.getStack, putStack: record.putStack,
             getThread: record.getThread, putThread: record.putThread,
             getTime: record.getTime, putTime: record.putTime
@@ -129,28 +142,21 @@ struct Ledger: @unchecked Sendable {
 
 /// The last owners of slots that were handed out again, so that a late second put still finds the stacks of the first.
 ///
-/// A ring per stripe of slots: the oldest entries make room. 32,768 owners in all, which is what a server that reuses 100,000
-/// buffers a second forgets after a third of a second, and a small program never.
+/// A table of 32,768 owners in which slot and generation say where an owner is: the owners of one slot follow each other, and a
+/// newer owner takes the place of an older one. That is what a server that reuses 100,000 buffers a second forgets after a third
+/// of a second, and a small program never.
+///
+/// Writers take no lock and exchange nothing: threads that meet in one entry leave a mixture, whose checksum tells it.
 struct PutHistory: @unchecked Sendable {
-    private static let stripeCount = 16
-    private static let entriesPerStripe = 2048
-    static let byteCount =
-        stripeCount * MemoryLayout<Stripe>.stride
-        + stripeCount * entriesPerStripe * MemoryLayout<Entry>.stride
-
-    private struct Stripe {
-        var next: UInt64
-        // A cache line each: threads that work on different stripes do not disturb each other.
-        var padding: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0, 0, 0)
-    }
+    private static var entryCount: Int { 32_768 }
+    static let byteCount = entryCount * MemoryLayout<Entry>.stride
 
     private struct Entry {
-        /// 0 while being written, else slot + 1.
-        var slotPlusOne: UInt64
+        var slot: UInt64
         var owner: Ownership
+        var checksum: UInt64
     }
 
-    private let stripes: UnsafeMutablePointer<Stripe>
     private let entries: UnsafeMutablePointer<Entry>
 
     init?() {
@@ -158,30 +164,44 @@ struct PutHistory: @unchecked Sendable {
         guard let memory = mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
             return nil
         }
-        stripes = memory.bindMemory(to: Stripe.self, capacity: Self.stripeCount)
-        entries = (memory + Self.stripeCount * MemoryLayout<Stripe>.stride)
-            .bindMemory(to: Entry.self, capacity: Self.stripeCount * Self.entriesPerStripe)
+        entries = memory.bindMemory(to: Entry.self, capacity: Self.entryCount)
     }
 
+    /// Neighbouring slots start far apart, and each owner of a slot has the place after the one before.
+    @inline(__always)
+    private func entry(_ slot: Int, _ generation: UInt64) -> UnsafeMutablePointer<Entry> {
+        entries + (slot &* 20_261 &+ Int(truncatingIfNeeded: generation >> 1)) & (Self.entryCount &- 1)
+    }
+
+    @inline(__always)
+    private func checksum(_ slot: UInt64, _ owner: Ownership) -> UInt64 {
+        // Each word is turned by another amount, so that words in each other's place are noticed. Never 0 for an empty entry.
+        func turned(_ word: UInt64, _ bits: UInt64) -> UInt64 { word &<< bits | word &>> (64 &- bits) }
+        var sum = slot &* 0x9E37_79B9_7F4A_7C15 ^ 0x5851_F42D_4C95_7F2D
+        sum ^= turned(owner.generation, 7)
+        sum ^= turned(UInt64(truncatingIfNeeded: owner.request), 13)
+        sum ^= turned(UInt64(owner.getStack) | UInt64(owner.putStack) &<< 32, 19)
+        sum ^= turned(UInt64(owner.getThread) | UInt64(owner.putThread) &<< 32, 29)
+        sum ^= turned(owner.getTime, 37)
+        sum ^= turned(owner.putTime, 47)
+        return sum
+    }
+
+    @inline(__always)
     func add(slot: Int, _ owner: Ownership) {
-        let stripe = slot % Self.stripeCount
-        let next = cmempool_add64(&stripes[stripe].next, 1)
-        let entry = entries + stripe * Self.entriesPerStripe + Int(next % UInt64(Self.entriesPerStripe))
-        cmempool_store64(&entry.pointee.slotPlusOne, 0)
-        cmempool_fence_release()
+        let slotWord = UInt64(truncatingIfNeeded: slot)
+        let entry = entry(slot, owner.generation)
+        entry.pointee.slot = slotWord
         entry.pointee.owner = owner
-        cmempool_store64_release(&entry.pointee.slotPlusOne, UInt64(slot) + 1)
+        entry.pointee.checksum = checksum(slotWord, owner)
     }
 
     func find(slot: Int, generation: UInt64) -> Ownership? {
-        let first = entries + slot % Self.stripeCount * Self.entriesPerStripe
-        for entry in first..<first + Self.entriesPerStripe
-        where cmempool_load64_acquire(&entry.pointee.slotPlusOne) == UInt64(slot) + 1 {
-            let owner = entry.pointee.owner
-            guard cmempool_load64_acquire(&entry.pointee.slotPlusOne) == UInt64(slot) + 1 else { continue }
-            if owner.generation == generation { return owner }
-        }
-        return nil
+        let copy = entry(slot, generation).pointee
+        guard copy.slot == UInt64(truncatingIfNeeded: slot), copy.owner.generation == generation,
+            copy.checksum == checksum(copy.slot, copy.owner)
+        else { return nil }
+        return copy.owner
     }
 }
 #endif

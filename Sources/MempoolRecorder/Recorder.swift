@@ -9,15 +9,22 @@ internal import MempoolRecording
 /// Writes every get and put of the process into a recording.
 ///
 /// One per process, made at the first use of a pool and never freed. Thread-safe. The hot path takes no lock that threads
-/// share: it writes the slot's own record and atomic counters. Everything that is rare goes through the cold lock, which is never
+/// share, counts no reference and makes no call to the system: it finds the stack in the thread's cache, writes the slot's own
+/// record and the thread's own counters. Everything that is rare goes through the cold lock, which is never
 /// held while a stack is unwound.
 final class Recorder: Sendable {
     let options: RecorderOptions
     let file: RecordingFile
     let ledger: Ledger
     let stacks: StackTable
+    let shards: ShardTable
+    let highWater: HighWater
     let cold: Guarded<Cold>
     let executable: String
+    /// Where the hot path reads and counts; they stay as they are.
+    private nonisolated(unsafe) let publishedPools: UnsafeMutablePointer<UInt64>
+    private nonisolated(unsafe) let bucketCounters: UnsafeMutablePointer<BucketCounters>
+    private nonisolated(unsafe) let histograms: UnsafeMutablePointer<UInt64>
 
     /// What changes rarely.
     struct Cold: ~Copyable {
@@ -27,13 +34,20 @@ final class Recorder: Sendable {
     }
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
-        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file) else {
+        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file), let highWater = HighWater(file: file)
+        else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
         }
+        HotLayout.check()
         self.options = options
         self.file = file
         self.ledger = ledger
         self.stacks = stacks
+        self.highWater = highWater
+        shards = ShardTable(file: file)
+        publishedPools = file.published(.pools)
+        bucketCounters = file.records(.counters, as: BucketCounters.self)
+        histograms = file.records(.histograms, as: UInt64.self)
         executable = Self.executablePath()
         var strings = StringTable(file: file)
         var modules = ModuleTable(file: file)
@@ -45,7 +59,7 @@ final class Recorder: Sendable {
         header.pointee.startRealtime = Self.realtime()
         header.pointee.startMonotonic = cmempool_now()
         header.pointee.lastMonotonic = header.pointee.startMonotonic
-        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes)
+        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
         modules.refresh(strings: &strings, executable: executable)
@@ -87,6 +101,7 @@ final class Recorder: Sendable {
 
     /// Makes this the recorder that the hook's functions find.
     func becomeCurrent() {
+        startCapturing()
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
     }
 
@@ -95,8 +110,8 @@ final class Recorder: Sendable {
             withCurrent { $0.didCreatePool(pool, name, capacities) }
         },
         didDestroyPool: { pool in withCurrent { $0.didDestroyPool(pool) } },
-        didGet: { event in withCurrent { $0.didGet(event) } },
-        didPut: { event in withCurrent { $0.didPut(event) } },
+        didGet: { event in withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
+        didPut: { event in withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
         didRefuse: { put in withCurrent { $0.didRefuse(put) } },
         didTrim: { pool, row in
             withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
@@ -136,36 +151,67 @@ final class Recorder: Sendable {
         self.pool(pool)?.pointee.state = 2
     }
 
-    private func didGet(_ event: GetEvent) {
-        let stack = captureStack()
+    @inline(__always)
+    private func didGet(_ pointer: UnsafePointer<GetEvent>) {
+        // Field by field: a copy of the whole would wait for the stores that have just made it.
+        let stack = cmempool_capture_stack()
+        let pool = pointer.pointee.pool
+        let bucketRow = pointer.pointee.bucketRow
+        let request = pointer.pointee.request
         let didRecord = ledger.recordGet(
-            slot: event.slot, generation: event.generation, request: event.request, address: event.address,
-            pool: event.pool, bucketRow: event.bucketRow, stack: stack
+            slot: pointer.pointee.slot, generation: pointer.pointee.generation, request: request,
+            address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
         )
         if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
-        guard let row = counters(event.pool, event.bucketRow) else { return }
-        atomicAdd(&row.pointee.gets, 1)
-        atomicAdd(&row.pointee.requestedBytes, UInt64(event.request))
-        atomicAdd(&row.pointee.handedOutBytes, UInt64(event.capacity))
-        if event.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
-        raiseInUse(row)
-        let bins = file.records(.histograms, as: UInt64.self) + event.pool * SizeHistogram.binCount
-        _ = cmempool_add64(bins + SizeHistogram.bin(of: event.request), 1)
+        guard let row = counters(pool, bucketRow) else { return }
+        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
+        let bin = HotLayout.bin(of: request)
+        if row.pointee.capacity > 0, let shard = shard(pool) {
+            let words = HotLayout.row(bucketRow, of: shard)
+            cmempool_add64_unshared(words, 1)
+            cmempool_add64_unshared(words + 2, UInt64(truncatingIfNeeded: request))
+            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, 1)
+            highWater.didGet(pool: pool, row: bucketRow, shard)
+        } else {
+            atomicAdd(&row.pointee.gets, 1)
+            atomicAdd(&row.pointee.requestedBytes, UInt64(request))
+            if row.pointee.capacity == 0 { atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity)) }
+            atomicAdd(histograms + pool * HotLayout.binCount + bin, 1)
+            highWater.didGet(pool: pool, row: bucketRow)
+        }
     }
 
-    private func didPut(_ event: PutEvent) {
-        let stack = captureStack()
-        let owner = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+    @inline(__always)
+    private func didPut(_ pointer: UnsafePointer<PutEvent>) {
+        let stack = cmempool_capture_stack()
+        guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
+            return didPutWrongCapacity(pointer.pointee, stack)
+        }
+        ledger.recordPut(slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack)
+        let pool = pointer.pointee.pool
+        let bucketRow = pointer.pointee.bucketRow
+        guard let row = counters(pool, bucketRow) else { return }
+        if row.pointee.capacity > 0, let shard = shard(pool) {
+            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, 1)
+            highWater.didPut(row: bucketRow, shard)
+        } else {
+            atomicAdd(&row.pointee.puts, 1)
+            highWater.didPut(pool: pool, row: bucketRow)
+        }
+    }
+
+    @inline(never)
+    private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
+        ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
-            if event.isWrongCapacity, row.pointee.capacity > 0 {
+            if row.pointee.capacity > 0 {
                 atomicAdd(&row.pointee.wrongCapacityPuts, 1)
             } else {
                 atomicAdd(&row.pointee.puts, 1)
             }
-            lowerInUse(row)
+            highWater.didPut(pool: event.pool, row: event.bucketRow)
         }
-        guard event.isWrongCapacity else { return }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
         finding.pool = UInt32(event.pool)
@@ -175,13 +221,13 @@ final class Recorder: Sendable {
         finding.givenCapacity = UInt64(event.givenCapacity)
         finding.expectedCapacity = UInt64(event.capacity)
         finding.bytes = UInt64(event.capacity)
-        if let owner { fill(&finding, from: owner) }
+        if let owner = ledger.owner(slot: event.slot, generation: event.generation) { fill(&finding, from: owner) }
         finding.firstPutStack = 0
         add(&finding, stack)
     }
 
     private func didRefuse(_ put: RefusedPut) {
-        let stack = captureStack()
+        let stack = cmempool_capture_stack()
         var finding = FindingRecord()
         finding.pool = UInt32(put.pool)
         finding.issuingPool = UInt32(put.issuingPool)
@@ -254,14 +300,28 @@ final class Recorder: Sendable {
     /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
     private static let ownFrameAllowance = 12
 
-    @inline(never)
-    private func captureStack() -> UInt32 {
-        let limit = min(options.frameLimit + Self.ownFrameAllowance, RecordingLimits.frames)
-        return withUnsafeTemporaryAllocation(of: UInt64.self, capacity: limit + 1) { frames in
-            guard let start = frames.baseAddress else { return 0 }
-            let count = Int(cmempool_capture(start, UInt32(limit)))
-            return stacks.identifier(of: UnsafeBufferPointer(start: start, count: count))
-        }
+    private func startCapturing() {
+        let header = file.header
+        var captureOptions = cmempool_capture_options(
+            limit: UInt32(min(options.frameLimit + Self.ownFrameAllowance, RecordingLimits.frames)),
+            identify: { frames, count, mayEnter in
+                var identifier: UInt32 = 0
+                Recorder.withCurrent {
+                    let frames = UnsafeBufferPointer(start: frames, count: Int(count))
+                    identifier = $0.stacks.identifier(of: frames, mayAppend: mayEnter)
+                }
+                return identifier
+            },
+            take_shard: { pool, shard in
+                // Not in a forked child, whose copy of the table may be locked.
+                guard cmempool_recorder_root() != nil else { return }
+                Recorder.withCurrent { $0.shards.giveBack(pool: pool, shard) }
+            },
+            checks: header.field(\.captureChecks),
+            mismatches: header.field(\.captureMismatches),
+            slow: header.field(\.slowCaptures)
+        )
+        cmempool_start_capturing(&captureOptions)
     }
 
     /// Enters images loaded since the last time.
@@ -271,27 +331,29 @@ final class Recorder: Sendable {
 
     // MARK: - Counters
 
+    @inline(__always)
     private func counters(_ pool: Int, _ row: Int) -> UnsafeMutablePointer<BucketCounters>? {
-        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
-        return file.records(.counters, as: BucketCounters.self) + pool * RecordingLimits.bucketRowsPerPool + row
+        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(publishedPools) else { return nil }
+        return bucketCounters + (pool &* HotLayout.rowsPerPool &+ row)
+    }
+
+    /// The calling thread's own counters for a pool that has counters at all.
+    @inline(__always)
+    private func shard(_ pool: Int) -> UnsafeMutablePointer<UInt64>? {
+        cmempool_shard(pool) ?? shards.take(pool: pool)
     }
 
     private func pool(_ pool: Int) -> UnsafeMutablePointer<PoolRecord>? {
         guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
         return file.records(.pools, as: PoolRecord.self) + pool
     }
+}
 
-    private func raiseInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
-        let inUse = cmempool_add64(&row.pointee.inUse, 1) &+ 1
-        while true {
-            let old = cmempool_load64(&row.pointee.highWater)
-            if inUse <= old || cmempool_exchange64(&row.pointee.highWater, old, inUse) { return }
-        }
-    }
-
-    private func lowerInUse(_ row: UnsafeMutablePointer<BucketCounters>) {
-        // Modulo 2^64: adding all ones takes one away.
-        atomicAdd(&row.pointee.inUse, .max)
+extension UnsafeMutablePointer<RecordingHeader> {
+    /// Where a field of the header lies.
+    fileprivate func field(_ path: KeyPath<RecordingHeader, UInt64>) -> UnsafeMutablePointer<UInt64> {
+        (UnsafeMutableRawPointer(self) + (MemoryLayout<RecordingHeader>.offset(of: path) ?? 0))
+            .assumingMemoryBound(to: UInt64.self)
     }
 }
 

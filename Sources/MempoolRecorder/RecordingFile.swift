@@ -107,13 +107,14 @@ final class RecordingFile: Sendable {
         case .pools: RecordingLimits.pools
         case .counters: RecordingLimits.pools * RecordingLimits.bucketRowsPerPool
         case .histograms: RecordingLimits.pools * SizeHistogram.binCount
+        case .shards: RecordingLimits.shards
         case .findings: RecordingLimits.findings
         case .stacks: RecordingLimits.stackWords
         case .ledger: ledgerLimit
         }
     }
 
-    /// Below this a recording holds too little to be worth a file: about 1.3 MiB of fixed sections come before the ledger.
+    /// Below this a recording holds too little to be worth a file: about 2.3 MiB of fixed sections come before the ledger.
     private static let smallestFileBytes = 4 << 20
 
     /// The process's limit on file sizes, in whole pages; nil if there is none.

@@ -37,10 +37,16 @@ final class StackTable: Sendable {
     }
 
     /// The identifier of a stack, which is appended if it is new; 0 if it found no room.
-    func identifier(of frames: UnsafeBufferPointer<UInt64>) -> UInt32 {
+    ///
+    /// - Parameter mayAppend: False in a signal handler that interrupts this function, which may hold the lock.
+    func identifier(of frames: UnsafeBufferPointer<UInt64>, mayAppend: Bool) -> UInt32 {
         guard frames.count > 0 else { return 0 }
         let hash = Self.hash(frames)
         if let known = find(frames, hash) { return known }
+        guard mayAppend else {
+            _ = cmempool_add64(&file.header.pointee.dropped.stacks, 1)
+            return 0
+        }
         return append(frames, hash)
     }
 

@@ -80,6 +80,8 @@ package struct Recording: Sendable {
         executable = text.string(header.executable, "the path of the executable", &damage)
         modules = Self.readModules(header, file, text, &damage)
         pools = Self.readPools(header, file, text, &damage)
+        Self.addShards(to: &pools, header, file, &damage)
+        Self.completeCounters(of: &pools)
         findings = Self.readFindings(header, file, &damage)
         _ = Self.usable(.stacks, header, file, &damage)
         ledgerCount = Self.usable(.ledger, header, file, &damage)
@@ -262,6 +264,7 @@ extension Recording {
         case .pools: RecordingLimits.pools
         case .counters: RecordingLimits.pools * RecordingLimits.bucketRowsPerPool
         case .histograms: RecordingLimits.pools * SizeHistogram.binCount
+        case .shards: RecordingLimits.shards
         case .findings: RecordingLimits.findings
         case .stacks: RecordingLimits.stackWords
         case .ledger: ledgerReadLimit
@@ -316,6 +319,46 @@ extension Recording {
                 name: text.string(record.name, "a pool's name", &damage), record: record,
                 rows: Array(rows), histogram: Array(bins)
             )
+        }
+    }
+
+    /// Adds what threads counted by themselves.
+    private static func addShards(
+        to pools: inout [Pool], _ header: RecordingHeader, _ file: RecordingFile, _ damage: inout DamageList
+    ) {
+        let count = usable(.shards, header, file, &damage)
+        let words = file.records(
+            of: UInt64.self, count: count * CounterShard.wordCount, at: offset(.shards, header)
+        )
+        for start in stride(from: 0, to: words.count - CounterShard.wordCount + 1, by: CounterShard.wordCount) {
+            let owner = words[start + CounterShard.poolWord]
+            guard owner > 0 else { continue }
+            guard owner <= UInt64(pools.count) else {
+                damage.note("Counters belong to pool \(owner - 1), which is not there; they are not shown.")
+                continue
+            }
+            let pool = Int(owner) - 1
+            for row in pools[pool].rows.indices {
+                let at = start + CounterShard.rowsWord + row * CounterShard.wordsPerRow
+                pools[pool].rows[row].gets &+= words[at + CounterShard.getsWord]
+                pools[pool].rows[row].puts &+= words[at + CounterShard.putsWord]
+                pools[pool].rows[row].requestedBytes &+= words[at + CounterShard.requestedBytesWord]
+            }
+            for bin in pools[pool].histogram.indices {
+                pools[pool].histogram[bin] &+= words[start + CounterShard.histogramWord + bin]
+            }
+        }
+    }
+
+    /// What follows from other counters and is not counted.
+    private static func completeCounters(of pools: inout [Pool]) {
+        for pool in pools.indices {
+            for index in pools[pool].rows.indices {
+                var row = pools[pool].rows[index]
+                if row.capacity > 0 { row.handedOutBytes = row.gets &* row.capacity }
+                row.inUse = row.gets &- row.puts &- row.wrongCapacityPuts
+                pools[pool].rows[index] = row
+            }
         }
     }
 

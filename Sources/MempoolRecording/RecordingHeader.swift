@@ -89,11 +89,16 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     package var commandLine = StringReference()
     package var executable = StringReference()
     package var dropped = DroppedCounters()
+    /// Stacks found by their frame pointers that were compared with what the unwinder gives, and how many of them differed.
+    package var captureChecks: UInt64 = 0
+    package var captureMismatches: UInt64 = 0
+    /// Captures for which frame pointers did not do, so that the unwinder was asked.
+    package var slowCaptures: UInt64 = 0
     package var sections:
         (
             SectionEntry, SectionEntry, SectionEntry, SectionEntry,
-            SectionEntry, SectionEntry, SectionEntry, SectionEntry
-        ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
+            SectionEntry, SectionEntry, SectionEntry, SectionEntry, SectionEntry
+        ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
 
     package static let cleanExitFlag: UInt64 = 1
 

@@ -3,7 +3,7 @@
 
 /// Fixed facts about the file as a whole.
 ///
-/// A recording is one sparse file. The header occupies the first page; eight sections follow at the offsets the header
+/// A recording is one sparse file. The header occupies the first page; nine sections follow at the offsets the header
 /// states, each an array of fixed-size records with a *published* count that only grows. Whatever lies beyond a
 /// published count has not been reserved on disk and must not be read. All integers are little-endian.
 package enum RecordingLayout {
@@ -31,6 +31,8 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
     case counters
     /// `UInt64` bins of `SizeHistogram`, `SizeHistogram.binCount` per pool, pool by pool.
     case histograms
+    /// Words of `CounterShard`s, whole shards only: what threads counted that have counters of their own.
+    case shards
     /// `FindingRecord`s.
     case findings
     /// `UInt64` words of the stack table; see `StackWord`.
@@ -46,6 +48,7 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
         case .pools: MemoryLayout<PoolRecord>.stride
         case .counters: MemoryLayout<BucketCounters>.stride
         case .histograms: MemoryLayout<UInt64>.stride
+        case .shards: CounterShard.wordCount * MemoryLayout<UInt64>.stride
         case .findings: MemoryLayout<FindingRecord>.stride
         case .stacks: MemoryLayout<UInt64>.stride
         case .ledger: MemoryLayout<LedgerRecord>.stride
@@ -63,6 +66,8 @@ package enum RecordingLimits {
     package static let pools = 64
     /// The most buckets a pool can have, and one more row for oversized buffers.
     package static let bucketRowsPerPool = 33
+    /// Pairs of a running thread and a pool that it uses, with counters of their own: 1 MiB. Threads beyond share counters.
+    package static let shards = 256
     /// Distinct (kind, stacks) groups; a program with more distinct mistakes is not read group by group.
     package static let findings = 4096
     /// 64 MiB of program counters: about 400,000 distinct stacks of 20 frames.
@@ -80,6 +85,25 @@ package enum RecordingLimits {
 /// parent's resume function: a plain address. The others are return addresses, so the call lies one byte before.
 package enum StackWord {
     package static let asyncBit: UInt64 = 1 << 63
+}
+
+/// What one thread after the other counted in one pool: `wordCount` words, a page.
+///
+/// Each word only grows, and only one thread at a time writes it. The counters of a row, or a bin, are the sum of what the
+/// pool's own sections and all its shards hold.
+package enum CounterShard {
+    package static let wordCount = 512
+    /// The word that holds the pool's number and 1; 0 in a shard that is not ready.
+    package static let poolWord = 0
+    /// Where the rows begin: `wordsPerRow` words for each of `RecordingLimits.bucketRowsPerPool`.
+    package static let rowsWord = 8
+    package static let wordsPerRow = 3
+    /// The words of a row: gets, puts, and the sum of the sizes asked for, bytes.
+    package static let getsWord = 0
+    package static let putsWord = 1
+    package static let requestedBytesWord = 2
+    /// Where the bins of the size histogram begin.
+    package static let histogramWord = 128
 }
 
 /// Where a string lies in the string section.

@@ -77,13 +77,15 @@ package struct PoolRecord: BitwiseCopyable, Sendable {
     package init() {}
 }
 
-/// Counters of one bucket of one pool since the recorder started, or of its oversized buffers.
+/// Counters of one bucket of one pool since the recorder started, or of its oversized buffers. The pool's `CounterShard`s hold a
+/// part of gets, puts and requested bytes.
 package struct BucketCounters: BitwiseCopyable, Sendable {
     /// Bytes; 0 in the row of oversized buffers.
     package var capacity: UInt64 = 0
     package var gets: UInt64 = 0
     package var puts: UInt64 = 0
     package var allocations: UInt64 = 0
+    /// Not counted by the recorder: gets less puts, which the reader fills in.
     package var inUse: UInt64 = 0
     package var highWater: UInt64 = 0
     package var trimmed: UInt64 = 0
@@ -91,7 +93,8 @@ package struct BucketCounters: BitwiseCopyable, Sendable {
     package var doublePuts: UInt64 = 0
     /// Sum of the sizes asked for, bytes.
     package var requestedBytes: UInt64 = 0
-    /// Sum of the capacities handed out, bytes.
+    /// Sum of the capacities handed out, bytes. The recorder counts it for oversized buffers only: elsewhere it is gets times
+    /// capacity, which the reader fills in.
     package var handedOutBytes: UInt64 = 0
     package var reserved: UInt64 = 0
 

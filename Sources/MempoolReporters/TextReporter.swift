@@ -92,6 +92,7 @@ package enum TextReporter {
                 : "Dropped, because the recording was full: " + lost.joined(separator: ", ") + ".",
             indent: "  ", lost.isEmpty ? nil : .doubtful
         )
+        addCapture(recorder, to: &canvas)
         if recorder.unnamedFrames > 0 {
             canvas.paragraph(
                 "Not named: \(Sentences.grouped(recorder.unnamedFrames)) of \(Sentences.plural(recorder.frames, "frame")).",
@@ -109,6 +110,26 @@ package enum TextReporter {
         }
         if !recorder.recording.isEmpty {
             canvas.line("  Recording: \(canvas.clean(recorder.recording))")
+        }
+    }
+
+    /// How stacks were found, where there is something to say of it.
+    private static func addCapture(_ recorder: RecorderReport, to canvas: inout TextCanvas) {
+        if recorder.captureChecks > 0 {
+            let differ = recorder.captureMismatches
+            canvas.paragraph(
+                "Stacks: \(Sentences.plural(recorder.captureChecks, "comparison")) of a stack found by frame pointers with the "
+                    + "unwinder's, " + (differ == 0 ? "none differed." : "\(Sentences.grouped(differ)) differed."),
+                indent: "  ", differ == 0 ? nil : .doubtful
+            )
+        }
+        if recorder.slowCaptures > recorder.captures / 2, recorder.slowCaptures > 0 {
+            canvas.paragraph(
+                "Capture was slow: \(Sentences.grouped(recorder.slowCaptures)) stacks pass through code without frame pointers, "
+                    + "or lie on a coroutine's or a signal's stack, so each had to be unwound. Stacks are right, gets and puts take "
+                    + "longer. Compile with -Xcc -fno-omit-frame-pointer, or C with -fno-omit-frame-pointer; SwiftPM does.",
+                indent: "  ", .doubtful
+            )
         }
     }
 

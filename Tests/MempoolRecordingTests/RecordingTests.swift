@@ -144,6 +144,24 @@ struct RecordingTests {
         }
     }
 
+    @Test func `What threads counted by themselves is added to the pool's counters`() throws {
+        var builder = RecordingBuilder.sample()
+        builder.count(pool: 0, row: 1) {
+            $0.gets = 1
+            $0.wrongCapacityPuts = 1
+            $0.requestedBytes = 4000
+        }
+        builder.addShard(pool: 0, row: 1, gets: 100, puts: 90, size: 100)
+        builder.addShard(pool: 7, row: 1, gets: 1, puts: 1, size: 1)
+        let recording = try open(builder.bytes())
+        let row = recording.pools[0].rows[1]
+        #expect(row.gets == 111 && row.puts == 98 && row.inUse == 12)
+        #expect(row.requestedBytes == 54_000 && row.handedOutBytes == 111 * 4096)
+        #expect(recording.pools[0].histogram[SizeHistogram.bin(of: 100)] == 100)
+        #expect(recording.pools[0].rows[0].gets == 0)
+        #expect(recording.damage == ["Counters belong to pool 7, which is not there; they are not shown."])
+    }
+
     // MARK: - Files that can be used in part
 
     @Test(arguments: RecordingSection.allCases)

@@ -47,6 +47,23 @@ struct TextReporterTests {
         )
     }
 
+    @Test func `Comparisons of stacks are told, and why capture was slow`() {
+        var report = SampleReports.healthy()
+        let style = TextStyle(width: 1000)
+        #expect(!TextReporter.render(report, style: style).contains("Capture was slow"))
+        report.recorder?.captureChecks = 1200
+        report.recorder?.captures = 1000
+        report.recorder?.slowCaptures = 500
+        var text = TextReporter.render(report, style: style)
+        #expect(text.contains("  Stacks: 1,200 comparisons of a stack found by frame pointers with the unwinder's, none differed.\n"))
+        #expect(!text.contains("Capture was slow"))
+        report.recorder?.captureMismatches = 2
+        report.recorder?.slowCaptures = 501
+        text = TextReporter.render(report, style: style)
+        #expect(text.contains("with the unwinder's, 2 differed.\n"))
+        #expect(text.contains("  Capture was slow: 501 stacks pass through code without frame pointers"))
+    }
+
     @Test func `The verdict is the first line and the last`() {
         for report in [SampleReports.healthy(), SampleReports.findings()] {
             let lines = TextReporter.render(report, style: TextStyle(width: 200)).split(separator: "\n")

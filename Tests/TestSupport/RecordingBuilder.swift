@@ -10,6 +10,8 @@ package struct RecordingBuilder {
     package var pools: [PoolRecord] = []
     package var counters: [BucketCounters] = []
     package var histograms: [UInt64] = []
+    /// Whole `CounterShard`s.
+    package private(set) var shardWords: [UInt64] = []
     package var findings: [FindingRecord] = []
     /// Index 0 is never a stack.
     package private(set) var stackWords: [UInt64] = [0]
@@ -79,6 +81,18 @@ package struct RecordingBuilder {
         histograms[pool * SizeHistogram.binCount + SizeHistogram.bin(of: size)] += count
     }
 
+    /// Adds what one thread counted: gets and puts of one size in one row.
+    package mutating func addShard(pool: Int, row: Int, gets: UInt64, puts: UInt64, size: Int) {
+        var words = [UInt64](repeating: 0, count: CounterShard.wordCount)
+        words[CounterShard.poolWord] = UInt64(pool) + 1
+        let start = CounterShard.rowsWord + row * CounterShard.wordsPerRow
+        words[start + CounterShard.getsWord] = gets
+        words[start + CounterShard.putsWord] = puts
+        words[start + CounterShard.requestedBytesWord] = gets * UInt64(size)
+        words[CounterShard.histogramWord + SizeHistogram.bin(of: size)] = gets
+        shardWords += words
+    }
+
     /// Adds a stack, innermost first. Returns its identifier.
     package mutating func addStack(_ words: [UInt64]) -> UInt32 {
         let identifier = UInt32(stackWords.count)
@@ -112,8 +126,9 @@ package struct RecordingBuilder {
         func add<Record: BitwiseCopyable>(_ section: RecordingSection, _ records: [Record]) {
             var entry = SectionEntry()
             entry.offset = UInt64(bytes.count)
-            entry.capacity = UInt64(records.count)
-            entry.published = UInt64(records.count)
+            let count = records.count * MemoryLayout<Record>.stride / section.recordBytes
+            entry.capacity = UInt64(count)
+            entry.published = UInt64(count)
             entry.recordBytes = UInt32(section.recordBytes)
             header[section] = entry
             records.withUnsafeBytes { bytes += $0 }
@@ -128,6 +143,7 @@ package struct RecordingBuilder {
         add(.pools, pools)
         add(.counters, counters)
         add(.histograms, histograms)
+        add(.shards, shardWords)
         add(.findings, findings)
         add(.stacks, stackWords)
         add(.ledger, ledger)
@@ -143,6 +159,7 @@ extension RecordingBuilder {
         builder.addModule(
             base: 0x1000_0000, start: 0x1000_1000, end: 0x1000_9000, path: "/bin/app", buildID: [1, 2, 3])
         builder.addPool(name: "default")
+        builder.addShard(pool: 0, row: 1, gets: 10, puts: 8, size: 4000)
         let stack = builder.addStack([0x1000_1100, 0x1000_1200, 0x1000_1300 | StackWord.asyncBit])
         var finding = FindingRecord()
         finding.kind = FindingKind.doublePut.rawValue

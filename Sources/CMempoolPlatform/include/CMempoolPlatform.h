@@ -79,6 +79,11 @@ CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_fast_cache(intptr_t pool_inde
     return cmempool_this_thread.fast[pool_index];
 }
 
+/// The thread's cache for a pool, also while a recorder watches; null if it has none.
+CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_owned_cache(intptr_t pool_index) {
+    return cmempool_this_thread.owned[pool_index];
+}
+
 CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_magazine_at(cmempool_cache *_Nonnull cache, intptr_t bucket) {
     cmempool_magazine *magazine = &cache->magazines[bucket];
     // A plain address in a register, which the processor can tell from other addresses early: see `cmempool_magazine`.
@@ -162,8 +167,12 @@ bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void
 /// Has the three functions called around every `fork`, in its thread.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
                           void (*_Nonnull in_child)(void));
+uint32_t cmempool_read_thread_id(void);
 /// The kernel's identifier of the calling thread; cached per thread.
-uint32_t cmempool_thread_id(void);
+CMEMPOOL_INLINE uint32_t cmempool_thread_id(void) {
+    uint32_t known = cmempool_this_thread.thread_id;
+    return known ? known : cmempool_read_thread_id();
+}
 /// In a forked child the thread has another identifier.
 void cmempool_forget_thread_id(void);
 
@@ -192,6 +201,15 @@ CMEMPOOL_INLINE void cmempool_store64_release(uint64_t *_Nonnull p, uint64_t v) 
 CMEMPOOL_INLINE uint64_t cmempool_add64(uint64_t *_Nonnull p, uint64_t v) {
     return __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
 }
+/// Adds to a word that only this thread writes; a signal handler of the thread may add too, and others may read.
+CMEMPOOL_INLINE void cmempool_add64_unshared(uint64_t *_Nonnull p, uint64_t v) {
+#if defined(__x86_64__)
+    // One instruction, so no signal comes between reading and writing; without the lock that other cores would need.
+    __asm__ volatile("addq %1, %0" : "+m"(*p) : "r"(v) : "cc");
+#else
+    __atomic_fetch_add(p, v, __ATOMIC_RELAXED);
+#endif
+}
 CMEMPOOL_INLINE bool cmempool_exchange64(uint64_t *_Nonnull p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
@@ -201,6 +219,17 @@ CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOM
 
 /// Starts the recorder if it is linked in. The pool calls it once, before its first slow path does anything.
 void cmempool_start_recorder(void);
+
+/// The two functions of a recorder that are called all the time, with an event of the pool's. Beside Swift's hook, as reading a
+/// global variable of Swift asks the runtime for exclusive access.
+typedef void (*cmempool_watcher)(const void *_Nonnull event);
+extern cmempool_watcher _Nullable cmempool_get_watcher, cmempool_put_watcher;
+CMEMPOOL_INLINE void cmempool_set_watchers(cmempool_watcher _Nullable on_get, cmempool_watcher _Nullable on_put) {
+    cmempool_get_watcher = on_get;
+    cmempool_put_watcher = on_put;
+}
+CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_gets(void) { return cmempool_get_watcher; }
+CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_puts(void) { return cmempool_put_watcher; }
 
 /// Holds the pointer to the recorder in a page that the kernel clears in every forked child, however it was forked.
 void cmempool_set_recorder_root(void *_Nullable root);
@@ -222,9 +251,91 @@ cmempool_unwinder cmempool_load_unwinder(void);
 /// The top bit marks a frame that is the resume point of an async parent, not a return address.
 #define CMEMPOOL_ASYNC_FRAME (UINT64_C(1) << 63)
 
-/// Writes the program counters of the calling thread's stack, innermost first, then those of its async parents.
-/// Returns how many were written, at most `limit`. No allocation, no lock once the thread is warm.
+/// The most frames of a stack.
+#define CMEMPOOL_FRAME_LIMIT 128
+
+/// Writes the program counters of the calling thread's stack, innermost first, then those of its async parents, as
+/// libunwind gives them. Returns how many were written, at most `limit` and `CMEMPOOL_FRAME_LIMIT`. For tests: it asks
+/// for the bounds of the stack each time.
 uint32_t cmempool_capture(uint64_t *_Nonnull frames, uint32_t limit);
+
+// MARK: - Recorded threads
+
+/// The frame-pointer keys of a thread that lead to known stacks: sets of four ways, a cache line each.
+#define CMEMPOOL_CAPTURE_SETS 256
+#define CMEMPOOL_CAPTURE_WAYS 4
+
+typedef struct cmempool_capture_set {
+    /// 0 is free.
+    uint64_t keys[CMEMPOOL_CAPTURE_WAYS];
+    uint32_t stacks[CMEMPOOL_CAPTURE_WAYS];
+    uint32_t next_way;
+    uint32_t padding[3];
+} cmempool_capture_set;
+
+/// The most frames below a thread's first function: 3 on the main thread, 2 on others.
+#define CMEMPOOL_ROOT_FRAMES 8
+
+/// What the recorder keeps per thread: 17 KiB, reused by later threads.
+typedef struct cmempool_recorded_thread {
+    cmempool_capture_set sets[CMEMPOOL_CAPTURE_SETS];
+    /// Bounds of the stack. Once the root is known, `high` is where the frame of the thread's first function ends.
+    uintptr_t low;
+    uintptr_t high;
+    /// What the keys were learnt under; another value of the process empties the cache.
+    uint32_t epoch;
+    /// Hits until one is compared with libunwind.
+    uint32_t until_check;
+    uint64_t random;
+    uint32_t root_frame_count;
+    bool knows_root;
+    /// Attempts to learn the root that failed.
+    uint8_t root_failures;
+    /// Set while a new stack is entered: a signal handler that captures meanwhile must not enter one.
+    bool is_entering;
+    uint64_t root_frames[CMEMPOOL_ROOT_FRAMES];
+    /// Counters that only this thread adds to, by pool; made by the recorder.
+    uint64_t *_Nullable shards[CMEMPOOL_CACHED_POOLS];
+    struct cmempool_recorded_thread *_Nullable next_free;
+} cmempool_recorded_thread;
+
+/// Null before the thread's first capture and after its end.
+extern _Thread_local cmempool_recorded_thread *_Nullable cmempool_this_recorded_thread
+    __attribute__((tls_model("initial-exec")));
+
+CMEMPOOL_INLINE uint64_t *_Nullable cmempool_shard(intptr_t pool_index) {
+    cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
+    return thread ? thread->shards[pool_index] : NULL;
+}
+CMEMPOOL_INLINE bool cmempool_is_recorded_thread(void) { return cmempool_this_recorded_thread != NULL; }
+/// Gives the calling thread its counters for a pool; false if the thread has no place for them.
+bool cmempool_set_shard(intptr_t pool_index, uint64_t *_Nonnull shard);
+
+/// What captures need from the recorder.
+typedef struct cmempool_capture_options {
+    /// Frames of a stack at most.
+    uint32_t limit;
+    /// Gives equal stacks equal identifiers; 0 if there is no room. May enter a new one only if `may_enter`.
+    uint32_t (*_Nonnull identify)(const uint64_t *_Nonnull frames, uint32_t count, bool may_enter);
+    /// Takes a shard back when its thread ends.
+    void (*_Nonnull take_shard)(intptr_t pool_index, uint64_t *_Nonnull shard);
+    /// Counters: hits compared with libunwind, those that differed, captures that libunwind had to make although their
+    /// key was known.
+    uint64_t *_Nonnull checks;
+    uint64_t *_Nonnull mismatches;
+    uint64_t *_Nonnull slow;
+} cmempool_capture_options;
+
+/// To be called once, before the first capture.
+void cmempool_start_capturing(const cmempool_capture_options *_Nonnull options);
+
+/// The identifier of the calling thread's stack: the one libunwind gives, usually found by its frame pointers.
+uint32_t cmempool_capture_stack(void);
+
+/// For tests: how many hits there are between two that are compared, on average; 1 compares each.
+void cmempool_set_check_interval(uint32_t hits);
+/// For tests of the comparison itself: takes every frame-pointer key for exact.
+void cmempool_trust_frame_pointers(bool is_trusting);
 
 /// Names the function at a program counter into `name` (mangled); false if it has no name. Slow: for a few lines at exit.
 bool cmempool_function_name(uint64_t program_counter, char *_Nonnull name, size_t name_bytes);

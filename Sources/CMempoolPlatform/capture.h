@@ -1,0 +1,64 @@
+// What capture.c and capture_cache.c share: the stack's bounds, one step along frame pointers, the async parents.
+#ifndef CMEMPOOL_CAPTURE_H
+#define CMEMPOOL_CAPTURE_H
+
+#include "CMempoolPlatform.h"
+
+typedef struct stack_bounds {
+    uintptr_t low;
+    uintptr_t high;
+} stack_bounds;
+
+/// Asks the system; tens of microseconds on the main thread.
+stack_bounds cmempool_this_stack(void);
+
+/// A word on the stack. A register that holds no frame pointer may lead to an odd address; what is read there is refused
+/// later, by comparison.
+typedef uintptr_t stack_word __attribute__((aligned(1), may_alias));
+
+// A frame pointer may be followed if it leads outwards and the two words it points at lie on this stack: `last` is
+// the highest address where two words still fit. The range between is live, so it can be read.
+CMEMPOOL_INLINE bool is_next_frame(uintptr_t next, uintptr_t frame, uintptr_t last) {
+    return next - frame - 1 < last - frame;
+}
+
+extern uintptr_t cmempool_job_runner_start, cmempool_job_runner_bytes;
+
+CMEMPOOL_INLINE bool returns_into_job_runner(uintptr_t address) {
+    return address - cmempool_job_runner_start - 1 < cmempool_job_runner_bytes;
+}
+
+// An async context is {parent, resume function}. The words are readable as long as the chain is one, which the runtime
+// guarantees while the task runs; it is followed no further than the frame limit.
+CMEMPOOL_INLINE bool is_async_context(const uintptr_t *context) {
+    return context && (uintptr_t)context % sizeof(uintptr_t) == 0;
+}
+
+uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uint32_t count, uint32_t limit);
+
+/// Where a walk along frame pointers ended.
+typedef struct frame_walk {
+    stack_word *outermost;
+    /// The async context below the frame that returns into the job runner.
+    uintptr_t *context;
+    bool ends_in_runner;
+    bool is_truncated;
+} frame_walk;
+
+/// Writes the return addresses along the frame pointers from `frame` on; 0 if it does not lie within the bounds.
+uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk);
+
+/// The stack as libunwind gives it, from the caller of the function whose frame `own` is, with the async parents.
+uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit);
+
+/// Whether there is a libunwind; otherwise `cmempool_unwind` follows frame pointers.
+bool cmempool_has_unwinder(void);
+
+/// Visits the callers one by one with the address just above each return address, which is where the called function's
+/// frame ends. Slow: microseconds per frame.
+uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit);
+
+/// Changes whenever an image was unloaded.
+uint64_t cmempool_unload_count(void);
+
+#endif

@@ -1,0 +1,484 @@
+// Captures in tens of nanoseconds: a hash over the frame pointers' return addresses finds the stack that libunwind gave
+// when it was seen first. Keys count only where both agreed, so every stack is one that libunwind produced.
+#define _GNU_SOURCE
+#include "CMempoolPlatform.h"
+#include "capture.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+
+#if MEMPOOL_RECORDER
+
+_Thread_local cmempool_recorded_thread *cmempool_this_recorded_thread __attribute__((tls_model("initial-exec")));
+// A thread that ends may run destructors that use a pool; it then does without the cache.
+static _Thread_local bool has_ended __attribute__((tls_model("initial-exec")));
+
+typedef unsigned __int128 wide;
+
+/// Stands for "libunwind every time": frame pointers do not tell this stack.
+#define INEXACT UINT32_MAX
+
+/// Secrets of the hash. Two lists of addresses meet in one key by chance once in 2^60 pairs or so, and nobody outside can
+/// make them meet.
+static struct {
+    uint64_t of_frame[CMEMPOOL_FRAME_LIMIT + 2];
+    uint64_t of_parent[CMEMPOOL_FRAME_LIMIT + 1];
+    uint64_t of_base, of_count, of_high, of_end;
+} secrets;
+
+static cmempool_capture_options options;
+static uint32_t mean_check_interval = 1024;
+static bool trusts_frame_pointers;
+/// A comparison failed for a reason that is not known: no key counts any more.
+static bool is_distrustful;
+
+/// Raised when images were unloaded: other code may lie at the addresses then.
+static uint32_t epoch = 1;
+static uint64_t unloads_seen;
+
+/// Executable range of the C library, where threads begin.
+static uintptr_t c_library_start, c_library_end;
+
+// MARK: - Start
+
+static int find_c_library(struct dl_phdr_info *info, size_t size, void *address) {
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + segment->p_vaddr;
+        if (segment->p_type != PT_LOAD || (uintptr_t)address - start >= segment->p_memsz) continue;
+        c_library_start = start;
+        c_library_end = start + segment->p_memsz;
+        return 1;
+    }
+    return 0;
+}
+
+static pthread_key_t thread_key;
+static void thread_ended(void *thread);
+
+void cmempool_start_capturing(const cmempool_capture_options *chosen) {
+    options = *chosen;
+    if (options.limit > CMEMPOOL_FRAME_LIMIT) options.limit = CMEMPOOL_FRAME_LIMIT;
+    for (size_t got = 0; got < sizeof secrets;) {
+        ssize_t more = getrandom((char *)&secrets + got, sizeof secrets - got, 0);
+        if (more <= 0) break;
+        got += (size_t)more;
+    }
+    secrets.of_end |= 1;
+    // Without libunwind there is nothing to compare with, and in a static program no dlsym.
+    void *abort_function = cmempool_has_unwinder() ? dlsym(RTLD_DEFAULT, "abort") : NULL;
+    if (abort_function) dl_iterate_phdr(find_c_library, abort_function);
+    unloads_seen = cmempool_unload_count();
+    pthread_key_create(&thread_key, thread_ended);
+}
+
+void cmempool_set_check_interval(uint32_t hits) {
+    __atomic_store_n(&mean_check_interval, hits, __ATOMIC_RELAXED);
+    // Threads that count down to their next comparison begin anew.
+    __atomic_add_fetch(&epoch, 1, __ATOMIC_RELAXED);
+}
+
+void cmempool_trust_frame_pointers(bool is_trusting) {
+    trusts_frame_pointers = is_trusting;
+    __atomic_add_fetch(&epoch, 1, __ATOMIC_RELAXED);
+}
+
+// MARK: - Threads
+
+/// Blocks of threads that ended, for the next ones: at most 64, about 1 MiB.
+#define SPARE_THREADS 64
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static cmempool_recorded_thread *spare_threads;
+static uint32_t spare_count;
+
+static void thread_ended(void *pointer) {
+    cmempool_recorded_thread *thread = pointer;
+    cmempool_this_recorded_thread = NULL;
+    has_ended = true;
+    for (intptr_t pool = 0; pool < CMEMPOOL_CACHED_POOLS; pool++) {
+        if (thread->shards[pool]) options.take_shard(pool, thread->shards[pool]);
+        thread->shards[pool] = NULL;
+    }
+    // Tried only: in a forked child another thread may have held the lock for ever.
+    bool is_kept = false;
+    if (pthread_mutex_trylock(&spare_lock) == 0) {
+        if (spare_count < SPARE_THREADS) {
+            thread->next_free = spare_threads;
+            spare_threads = thread;
+            spare_count++;
+            is_kept = true;
+        }
+        pthread_mutex_unlock(&spare_lock);
+    }
+    if (!is_kept) munmap(thread, sizeof *thread);
+}
+
+static void start_check_interval(cmempool_recorded_thread *thread) {
+    // Random, as every 1,024th would always be a put in a loop that gets and puts.
+    thread->random ^= thread->random << 13;
+    thread->random ^= thread->random >> 7;
+    thread->random ^= thread->random << 17;
+    uint32_t mean = __atomic_load_n(&mean_check_interval, __ATOMIC_RELAXED);
+    thread->until_check = mean <= 1 ? 1 : 1 + (uint32_t)(thread->random % (2 * (uint64_t)mean - 1));
+}
+
+/// Forgets all keys, as another epoch has begun.
+static void empty_cache(cmempool_recorded_thread *thread) {
+    for (int i = 0; i < CMEMPOOL_CAPTURE_SETS; i++) memset(thread->sets[i].keys, 0, sizeof thread->sets[i].keys);
+    thread->epoch = __atomic_load_n(&epoch, __ATOMIC_RELAXED);
+    start_check_interval(thread);
+}
+
+static cmempool_recorded_thread *begin_thread(void) {
+    if (has_ended) return NULL;
+    cmempool_recorded_thread *thread = NULL;
+    if (pthread_mutex_trylock(&spare_lock) == 0) {
+        thread = spare_threads;
+        if (thread) {
+            spare_threads = thread->next_free;
+            spare_count--;
+        }
+        pthread_mutex_unlock(&spare_lock);
+    }
+    if (!thread) {
+        thread = mmap(NULL, sizeof *thread, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (thread == MAP_FAILED) return NULL;
+    }
+    stack_bounds stack = cmempool_this_stack();
+    thread->low = stack.low;
+    thread->high = stack.high;
+    thread->knows_root = false;
+    thread->root_failures = 0;
+    thread->is_entering = false;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    thread->random = ((uint64_t)(uintptr_t)thread ^ (uint64_t)now.tv_nsec << 20 ^ secrets.of_end) | 1;
+    empty_cache(thread);
+    if (pthread_setspecific(thread_key, thread) != 0) {
+        munmap(thread, sizeof *thread);
+        return NULL;
+    }
+    cmempool_this_recorded_thread = thread;
+    return thread;
+}
+
+bool cmempool_set_shard(intptr_t pool, uint64_t *shard) {
+    cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
+    if (thread) thread->shards[pool] = shard;
+    return thread != NULL;
+}
+
+// MARK: - The root of a thread's stack
+
+// A walk along frame pointers ends in the thread's first function, libunwind goes on into the C library that called it.
+// That frame is there as long as the thread, so what lies below it is learnt once.
+typedef struct root_search {
+    uint64_t addresses[CMEMPOOL_ROOT_FRAMES];
+    uintptr_t above[CMEMPOOL_ROOT_FRAMES];
+    uint32_t count;
+} root_search;
+
+static bool remember_outermost(uint64_t address, uintptr_t above, void *pointer) {
+    root_search *search = pointer;
+    search->addresses[search->count % CMEMPOOL_ROOT_FRAMES] = address;
+    search->above[search->count % CMEMPOOL_ROOT_FRAMES] = above;
+    search->count++;
+    return true;
+}
+
+static bool is_in_c_library(uint64_t address) { return address - c_library_start < c_library_end - c_library_start; }
+
+/// Steps looked at for the root: a deeper stack is tried again later.
+#define ROOT_STEP_LIMIT 1024
+/// Failures after which a thread stays without a known root, so that every capture of it asks libunwind.
+#define ROOT_FAILURE_LIMIT 8
+
+static void learn_root(cmempool_recorded_thread *thread) {
+    root_search search = {.count = 0};
+    uint32_t count = cmempool_each_step(remember_outermost, &search, ROOT_STEP_LIMIT);
+    thread->root_failures++;
+    if (count == 0 || count == ROOT_STEP_LIMIT) return;
+    uint32_t most = count < CMEMPOOL_ROOT_FRAMES ? count : CMEMPOOL_ROOT_FRAMES;
+    // From the outermost frame inwards, as far as the C library reaches; a program's own entry point lies outside of it.
+    uint32_t length = 0;
+    while (length < most) {
+        bool is_start = is_in_c_library(search.addresses[(count - 1 - length) % CMEMPOOL_ROOT_FRAMES]);
+        if (!is_start && length > 0) break;
+        length++;
+    }
+    if (length == most) return;
+    uint32_t root = count - length;
+    if (!is_in_c_library(search.addresses[root % CMEMPOOL_ROOT_FRAMES])) return;
+    uintptr_t high = search.above[root % CMEMPOOL_ROOT_FRAMES];
+    if (high < thread->low || high > thread->high || high % sizeof(uintptr_t) != 0) return;
+    for (uint32_t i = 0; i < length; i++) thread->root_frames[i] = search.addresses[(root + i) % CMEMPOOL_ROOT_FRAMES];
+    thread->root_frame_count = length;
+    thread->high = high;
+    thread->knows_root = true;
+}
+
+// MARK: - Whether a key is exact
+
+// At each return address the rule that finds the caller is a constant of that address. If the walk and libunwind found
+// the same list once, each rule in it is "the frame pointer tells", so the same list always leads to the same stack.
+
+typedef struct pointer_check {
+    stack_word *frame;
+    uintptr_t last;
+    uint32_t left;
+    bool has_begun;
+    bool is_exact;
+} pointer_check;
+
+static bool check_pointer(uint64_t address, uintptr_t above, void *pointer) {
+    pointer_check *check = pointer;
+    if (!check->has_begun) {
+        if (above != (uintptr_t)(check->frame + 2)) return above < (uintptr_t)check->frame;
+        check->has_begun = true;
+    }
+    if (address != check->frame[1] || above != (uintptr_t)(check->frame + 2)) return false;
+    if (--check->left == 0) {
+        check->is_exact = true;
+        return false;
+    }
+    if (!is_next_frame(check->frame[0], (uintptr_t)check->frame, check->last)) return false;
+    check->frame = (stack_word *)check->frame[0];
+    return true;
+}
+
+/// For a stack that goes on beyond the limit, equal lists prove nothing where a cycle of calls fills them; equal frames do.
+static bool has_pointers_throughout(stack_word *own, uintptr_t high, uint32_t frames) {
+    pointer_check check = {.frame = own, .last = high - 2 * sizeof(uintptr_t), .left = frames};
+    // The capture's own frames come first.
+    cmempool_each_step(check_pointer, &check, frames + 16);
+    return check.is_exact;
+}
+
+static bool is_exact(
+    const cmempool_recorded_thread *thread, stack_word *own, const frame_walk *walk, uint64_t *walked, uint32_t walk_count,
+    const uint64_t *truth, uint32_t truth_count
+) {
+    uint32_t limit = options.limit;
+    if (trusts_frame_pointers) return true;
+    if (__atomic_load_n(&is_distrustful, __ATOMIC_RELAXED)) return false;
+    if (walk->ends_in_runner) {
+        uint32_t count = cmempool_append_async_parents(walk->context, walked, walk_count - 1, limit);
+        return count == truth_count && memcmp(walked, truth, count * sizeof *truth) == 0;
+    }
+    if (truth_count < walk_count || memcmp(walked, truth, walk_count * sizeof *truth) != 0) return false;
+    if (!cmempool_has_unwinder()) return true;
+    if (walk->is_truncated) return has_pointers_throughout(own, thread->high, walk_count);
+    if (!thread->knows_root || (uintptr_t)(walk->outermost + 2) != thread->high) return false;
+    uint32_t start = walk_count - 1, rest = truth_count - start;
+    if (rest > thread->root_frame_count || (rest < thread->root_frame_count && truth_count < limit)) return false;
+    return memcmp(truth + start, thread->root_frames, rest * sizeof *truth) == 0;
+}
+
+// MARK: - Captures that ask libunwind
+
+static void count_one(uint64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED); }
+
+/// Notices that images were unloaded since the last look; true if so.
+static bool look_for_unloads(void) {
+    uint64_t now = cmempool_unload_count();
+    uint64_t seen = __atomic_load_n(&unloads_seen, __ATOMIC_RELAXED);
+    if (now == seen) return false;
+    if (__atomic_compare_exchange_n(&unloads_seen, &seen, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        __atomic_add_fetch(&epoch, 1, __ATOMIC_RELAXED);
+    return true;
+}
+
+/// The stack that libunwind gives. Enters it if it is new, unless this interrupts a capture that does so.
+static __attribute__((noinline)) uint32_t identify(
+    cmempool_recorded_thread *thread, stack_word *own, uint64_t *frames, uint32_t *count
+) {
+    stack_bounds stack = {1, 1};
+    if (thread) stack = (stack_bounds){thread->low, thread->high};
+    else stack = cmempool_this_stack();
+    *count = cmempool_unwind(own, stack, frames, options.limit);
+    bool may_enter = true;
+    if (thread) {
+        may_enter = !thread->is_entering;
+        thread->is_entering = true;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    }
+    uint32_t stack_identifier = options.identify(frames, *count, may_enter);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (thread && may_enter) thread->is_entering = false;
+    return stack_identifier;
+}
+
+/// A stack that no key tells: through code without frame pointers, outside the thread's own stack (a coroutine, a signal
+/// stack), or of a thread that ends.
+static __attribute__((noinline)) uint32_t capture_inexact(cmempool_recorded_thread *thread, stack_word *own) {
+    uint64_t frames[CMEMPOOL_FRAME_LIMIT];
+    uint32_t count;
+    count_one(options.slow);
+    return identify(thread, own, frames, &count);
+}
+
+/// A new key.
+static __attribute__((noinline)) uint32_t capture_unknown(
+    cmempool_recorded_thread *thread, stack_word *own, cmempool_capture_set *set, uint64_t key
+) {
+    uint64_t truth[CMEMPOOL_FRAME_LIMIT], walked[CMEMPOOL_FRAME_LIMIT];
+    uint32_t truth_count;
+    look_for_unloads();
+    bool is_nested = thread->is_entering;
+    uint32_t stack = identify(thread, own, truth, &truth_count);
+    // A handler must not change a set that the capture it interrupts is changing.
+    if (is_nested || stack == 0) return stack;
+    frame_walk walk;
+    stack_bounds bounds = {thread->low, thread->high};
+    uint32_t walk_count = cmempool_walk(own, bounds, options.limit, walked, &walk);
+    bool needs_root = !walk.is_truncated && !walk.ends_in_runner && cmempool_has_unwinder();
+    if (needs_root && !thread->knows_root && thread->root_failures < ROOT_FAILURE_LIMIT) {
+        learn_root(thread);
+        // Where the root is, is part of the key: the next capture makes another.
+        if (thread->knows_root) return stack;
+    }
+    bool exact = is_exact(thread, own, &walk, walked, walk_count, truth, truth_count);
+    if (!exact) count_one(options.slow);
+    thread->is_entering = true;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    uint32_t way = set->next_way++ % CMEMPOOL_CAPTURE_WAYS;
+    set->keys[way] = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    set->stacks[way] = exact ? stack : INEXACT;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    set->keys[way] = key;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->is_entering = false;
+    return stack;
+}
+
+/// A hit that is compared with libunwind.
+static __attribute__((noinline)) uint32_t check_hit(cmempool_recorded_thread *thread, stack_word *own, uint32_t known) {
+    uint64_t truth[CMEMPOOL_FRAME_LIMIT];
+    uint32_t count;
+    start_check_interval(thread);
+    bool has_unloaded = look_for_unloads();
+    uint32_t stack = identify(thread, own, truth, &count);
+    // 0: it is not among the known ones and found no room, so nothing can be said.
+    if (stack == 0) return known;
+    count_one(options.checks);
+    if (stack == known) return stack;
+    count_one(options.mismatches);
+    // What made this key wrong may have made others wrong. If it was not other code at the addresses of an unloaded image,
+    // nothing is known of it, and from now on libunwind does everything.
+    if (!has_unloaded && !trusts_frame_pointers) __atomic_store_n(&is_distrustful, true, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&epoch, 1, __ATOMIC_RELAXED);
+    return stack;
+}
+
+/// The first capture of a thread, or of an epoch.
+static __attribute__((noinline)) cmempool_recorded_thread *prepare_thread(void) {
+    cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
+    if (!thread) return begin_thread();
+    if (!thread->is_entering) empty_cache(thread);
+    return thread;
+}
+
+// MARK: - The usual capture
+
+// The walk takes a nanosecond per frame, the time a load takes to give the address of the next; the hash goes on beside
+// it. It is NH over pairs of addresses, with 128-bit sums: one multiplication per two frames.
+__attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
+    stack_word *own = __builtin_frame_address(0);
+    cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
+    if (__builtin_expect(!thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED), 0)) {
+        thread = prepare_thread();
+    }
+    uintptr_t last = thread ? thread->high - 2 * sizeof(uintptr_t) : 0;
+    if (__builtin_expect(!thread || (uintptr_t)own < thread->low || (uintptr_t)own > last, 0)) {
+        uint32_t stack = capture_inexact(thread, own);
+        __asm__ volatile("" : "+r"(stack));
+        return stack;
+    }
+
+    uintptr_t runner_start = cmempool_job_runner_start + 1, runner_bytes = cmempool_job_runner_bytes;
+    uint32_t limit = options.limit;
+    // Two secrets per turn; the walk ends before the one at `end`.
+    const uint64_t *secret = secrets.of_frame, *end = secret + limit;
+    stack_word *frame = own;
+    uintptr_t address, next, inner;
+    uint64_t base = 0;
+    uint32_t count;
+    bool is_odd = true;
+    wide sum = 0;
+    for (;;) {
+        next = frame[0];
+        address = frame[1];
+        secret++;
+        if (__builtin_expect(address - runner_start < runner_bytes, 0)) goto in_runner;
+        if (secret == end) goto finish;
+        if (!is_next_frame(next, (uintptr_t)frame, last)) goto at_root;
+        inner = address;
+        frame = (stack_word *)next;
+
+        next = frame[0];
+        address = frame[1];
+        sum += (wide)(inner + secret[-1]) * (address + secret[0]);
+        secret++;
+        if (__builtin_expect(address - runner_start < runner_bytes, 0)) {
+            is_odd = false;
+            goto in_runner;
+        }
+        if (secret == end || !is_next_frame(next, (uintptr_t)frame, last)) break;
+        frame = (stack_word *)next;
+    }
+    is_odd = false;
+    if (secret == end) goto finish;
+    goto at_root;
+
+in_runner: {
+    base = 1;
+    uint32_t parents = 0;
+    count = (uint32_t)(secret - secrets.of_frame);
+    uintptr_t *context = (uintptr_t *)frame[-1];
+    for (uint32_t turn = 0; turn < limit && is_async_context(context) && count + parents <= limit; turn++) {
+        if (context[1]) sum += (wide)context[1] * secrets.of_parent[parents++];
+        context = (uintptr_t *)context[0];
+    }
+    goto finish;
+}
+
+at_root:
+    base = thread->high - (uintptr_t)frame;
+
+finish:
+    count = (uint32_t)(secret - secrets.of_frame);
+    if (is_odd) sum += (wide)(address + secret[-1]) * secrets.of_end;
+    sum += (wide)(base + secrets.of_base) * (count + secrets.of_count);
+    uint64_t key = (uint64_t)sum ^ (uint64_t)(sum >> 64) * secrets.of_end;
+    key = (key ^ key >> 32) * UINT64_C(0xD6E8FEB86659FD93);
+    key |= 1;
+
+    cmempool_capture_set *set = &thread->sets[key >> 56];
+    for (int way = 0; way < CMEMPOOL_CAPTURE_WAYS; way++) {
+        if (set->keys[way] != key) continue;
+        uint32_t stack = set->stacks[way];
+        // A signal handler may have taken the way for another key in between.
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        if (__builtin_expect(set->keys[way] != key, 0)) break;
+        if (__builtin_expect(stack == INEXACT, 0)) {
+            stack = capture_inexact(thread, own);
+            __asm__ volatile("" : "+r"(stack));
+        } else if (__builtin_expect(--thread->until_check == 0, 0)) {
+            stack = check_hit(thread, own, stack);
+            __asm__ volatile("" : "+r"(stack));
+        }
+        return stack;
+    }
+    // No tail call, here and above: this function's frame is where the stack begins, so it has to stay.
+    uint32_t stack = capture_unknown(thread, own, set, key);
+    __asm__ volatile("" : "+r"(stack));
+    return stack;
+}
+#endif

@@ -1,0 +1,29 @@
+// Ways to call a function that are hard to unwind: without frame pointers, from a signal handler, on another stack.
+#ifndef CAPTURE_FIXTURES_H
+#define CAPTURE_FIXTURES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef void (*fixture_body)(void *_Nullable context);
+
+/// Whether the calls without frame pointers exist for this architecture; otherwise they are plain calls.
+bool fixture_has_frameless(void);
+/// Calls `body` from a function that leaves the frame pointer register alone.
+void fixture_call_frameless(fixture_body _Nonnull body, void *_Nullable context);
+/// Calls `body` from a function that uses the frame pointer register for something else.
+void fixture_call_clobbered(fixture_body _Nonnull body, void *_Nullable context);
+/// Jumps to `body`, so that its caller is this function's caller.
+void fixture_call_tail(fixture_body _Nonnull body, void *_Nullable context);
+/// Calls `body` from the comparison of a `qsort`.
+void fixture_call_from_qsort(fixture_body _Nonnull body, void *_Nullable context);
+/// Calls `body` from a handler of SIGUSR2, on the thread's stack or on one for signals.
+void fixture_call_from_signal(fixture_body _Nonnull body, bool on_own_stack);
+/// Calls `body` on a stack made with `makecontext`.
+void fixture_call_on_coroutine(fixture_body _Nonnull body, void *_Nullable context);
+/// Calls `body` at the bottom of `depth` calls of one function.
+void fixture_call_deep(fixture_body _Nonnull body, void *_Nullable context, int depth);
+/// Runs `body` as the first function of a new thread, on many of them one after the other or `at_once`.
+bool fixture_run_threads(int count, int at_once, fixture_body _Nonnull body);
+
+#endif

@@ -1,0 +1,171 @@
+// A stack that was found by its frame pointers is the stack that libunwind gives, on every path that a program can take.
+
+import CMempoolPlatform
+import CaptureFixtures
+import Foundation
+import Mempool
+import MempoolRecording
+import Testing
+
+private func debug(_ settings: String) { setenv("MEMPOOL_DEBUG", settings, 1) }
+
+@Suite("Capture")
+struct CaptureTests {
+    @Test("every path is recorded with the stack that libunwind gives, also when it was found in the cache")
+    func everyPath() async {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            putBuffer(getBuffer(1))
+            // Nothing is compared on the way, so that what the cache says is what is recorded.
+            cmempool_set_check_interval(.max)
+            // An exit test's body is a task, so a stack here ends in async parents; on a thread of its own it ends in the C library.
+            CaptureProbe.takeAllPaths()
+            CaptureProbe.require(fixture_run_threads(1, 1) { _ in CaptureProbe.takeAllPaths() }, "no thread")
+            let wrong = CaptureProbe.wrongStacks(in: path)
+            CaptureProbe.require(wrong.isEmpty, wrong.joined(separator: "\n"))
+            let header = CaptureProbe.header(path)
+            CaptureProbe.require(header.captureChecks == 0 && header.captureMismatches == 0, "compared")
+            exit(0)
+        }
+    }
+
+    @Test("comparing every hit finds no difference, and some paths need the unwinder")
+    func everyHit() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            putBuffer(getBuffer(1))
+            cmempool_set_check_interval(1)
+            for _ in 0..<5 { CaptureProbe.takeAllPaths() }
+            CaptureProbe.require(fixture_run_threads(5, 1) { _ in CaptureProbe.takeAllPaths() }, "no thread")
+            exit(0)
+        }
+        let header = try Recording(path: scratch.recording).header
+        #expect(header.captureMismatches == 0)
+        // Plain, tail call, deep, beyond the limit and the closure are told by frame pointers: 5 of 13 paths from two places.
+        #expect(header.captureChecks > 2 * 5 * 2 * 2 * 5 * 10)
+        if fixture_has_frameless() { #expect(header.slowCaptures > 2 * 5 * 2 * 2 * 20) }
+    }
+
+    @Test("taking every key for exact is found out")
+    func naiveKeys() async throws {
+        guard fixture_has_frameless() else { return }
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            putBuffer(getBuffer(1))
+            cmempool_trust_frame_pointers(true)
+            cmempool_set_check_interval(.max)
+            CaptureProbe.takeAllPaths()
+            CaptureProbe.require(!CaptureProbe.wrongStacks(in: path).isEmpty, "the comparison sees nothing")
+            cmempool_set_check_interval(1)
+            CaptureProbe.takeAllPaths()
+            exit(0)
+        }
+        #expect(try Recording(path: scratch.recording).header.captureMismatches > 0)
+    }
+
+    @Test("async functions are recorded with their parents, before and after suspension")
+    func asyncParents() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            putBuffer(getBuffer(1))
+            cmempool_set_check_interval(.max)
+            await CaptureProbe.takeAsyncPaths()
+            let wrong = CaptureProbe.wrongStacks(in: path)
+            CaptureProbe.require(wrong.isEmpty, wrong.joined(separator: "\n"))
+            let hasParents = CaptureProbe.samples.withLock { samples in
+                samples.filter { $0.truth.contains { $0 & StackWord.asyncBit != 0 } }.count
+            }
+            CaptureProbe.require(hasParents > 8, "\(hasParents) async stacks")
+            cmempool_set_check_interval(1)
+            await CaptureProbe.takeAsyncPaths()
+            exit(0)
+        }
+        let header = try Recording(path: scratch.recording).header
+        #expect(header.captureMismatches == 0 && header.captureChecks > 100)
+    }
+
+    @Test("many threads at once, and a thread's first function that uses the pool itself")
+    func threads() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            putBuffer(getBuffer(1))
+            cmempool_set_check_interval(1)
+            let isRun = fixture_run_threads(8, 8) { _ in
+                for _ in 0..<3 { for (_, run) in CaptureProbe.paths { for _ in 0..<10 { CaptureProbe.callHere(run) } } }
+            }
+            CaptureProbe.require(isRun, "no threads")
+            CaptureProbe.require(fixture_run_threads(2, 1) { _ in for _ in 0..<10 { CaptureProbe.probe() } }, "no threads")
+            CaptureProbe.isKeeping.store(true, ordering: .relaxed)
+            CaptureProbe.require(fixture_run_threads(4, 2, CaptureProbe.body), "no threads")
+            let wrong = CaptureProbe.wrongStacks(in: path)
+            CaptureProbe.require(wrong.isEmpty, wrong.joined(separator: "\n"))
+            exit(0)
+        }
+        let header = try Recording(path: scratch.recording).header
+        #expect(header.captureMismatches == 0 && header.captureChecks > 500)
+    }
+
+    @Test("frames= bounds what is kept of a stack", arguments: [1, 4, 30])
+    func frameLimit(limit: Int) async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String, limit = limit as Int] in
+            debug("full,quiet,frames=\(limit),recording=\(path)")
+            putBuffer(getBuffer(1))
+            cmempool_set_check_interval(.max)
+            CaptureProbe.takeAllPaths()
+            let wrong = CaptureProbe.wrongStacks(in: path, limit: limit + 12)
+            CaptureProbe.require(wrong.isEmpty, wrong.joined(separator: "\n"))
+            cmempool_set_check_interval(1)
+            CaptureProbe.takeAllPaths()
+            exit(0)
+        }
+        let header = try Recording(path: scratch.recording).header
+        #expect(header.captureMismatches == 0 && header.captureChecks > 100)
+    }
+
+    @Test("stacks through a library stay right when others take its place")
+    func unloadedLibraries() async throws {
+        let compilers: [String] = ["/usr/bin/cc", "/usr/bin/clang", "/usr/bin/gcc"]
+        guard let compiler = compilers.first(where: { access($0, X_OK) == 0 }) else { return }
+        let scratch = ScratchDirectory()
+        // The same function at the same place, once with and once without a frame pointer.
+        let source = """
+            void call(void (*body)(void *)) { volatile long room[4]; room[0] = 1; body(0); room[1] = 2; }
+            """
+        try source.write(toFile: scratch.path + "/library.c", atomically: true, encoding: .utf8)
+        for (name, flag) in [("a", "-fno-omit-frame-pointer"), ("b", "-fomit-frame-pointer")] {
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: compiler)
+            process.arguments = ["-shared", "-fPIC", "-O1", flag, "-o", "\(scratch.path)/\(name).so", "\(scratch.path)/library.c"]
+            try process.run()
+            process.waitUntilExit()
+            try #require(process.terminationStatus == 0)
+        }
+        await #expect(processExitsWith: .exitCode(0)) {
+            [path = scratch.recording as String, directory = scratch.path as String] in
+            debug("full,quiet,recording=\(path)")
+            putBuffer(getBuffer(1))
+            cmempool_set_check_interval(.max)
+            for turn in 0..<20 {
+                let name = turn % 2 == 0 ? "a" : "b"
+                guard let library = dlopen("\(directory)/\(name).so", RTLD_NOW),
+                    let symbol = dlsym(library, "call")
+                else { fatalError("no library") }
+                let call = unsafeBitCast(symbol, to: (@convention(c) (fixture_body) -> Void).self)
+                for _ in 0..<10 { CaptureProbe.callHere { call(CaptureProbe.body) } }
+                CaptureProbe.isKeeping.store(true, ordering: .relaxed)
+                CaptureProbe.callHere { call(CaptureProbe.body) }
+                CaptureProbe.isKeeping.store(false, ordering: .relaxed)
+                dlclose(library)
+            }
+            let wrong = CaptureProbe.wrongStacks(in: path)
+            CaptureProbe.require(wrong.isEmpty, wrong.joined(separator: "\n"))
+            exit(0)
+        }
+    }
+}

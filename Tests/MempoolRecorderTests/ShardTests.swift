@@ -1,0 +1,102 @@
+// Counters that threads keep by themselves add up: after threads ended, after a kill, and in the high water.
+
+import CaptureFixtures
+import Foundation
+import Mempool
+import MempoolRecording
+import Synchronization
+import Testing
+
+private func debug(_ settings: String) { setenv("MEMPOOL_DEBUG", settings, 1) }
+
+/// Threads meet here with what they hold; each arrival counts one.
+private let arrived = Atomic(0)
+
+private func meet(_ count: Int) {
+    arrived.add(1, ordering: .acquiringAndReleasing)
+    while arrived.load(ordering: .acquiring) < count { sched_yield() }
+}
+
+@Suite("Counters of threads")
+struct ShardTests {
+    private func smallest(_ path: String) throws -> BucketCounters {
+        try #require(try Recording(path: path).pools.first?.rows.first)
+    }
+
+    @Test("3,000 threads one after the other are all counted, and share few counters")
+    func manyThreads() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            let isRun = fixture_run_threads(3000, 6) { _ in for _ in 0..<5 { putBuffer(getBuffer(100)) } }
+            exit(isRun ? 0 : 1)
+        }
+        let recording = try Recording(path: scratch.recording)
+        let row = try smallest(scratch.recording)
+        #expect(row.gets == 15_000 && row.puts == 15_000 && row.inUse == 0)
+        #expect(row.requestedBytes == 1_500_000 && row.handedOutBytes == 15_000 * 512)
+        #expect(recording.pools[0].histogram[SizeHistogram.bin(of: 100)] == 15_000)
+        #expect(recording.header[.shards].published <= 12)
+        #expect((1...6).contains(row.highWater))
+        // Each thread learns where its stack begins, and needs the unwinder for new stacks only.
+        #expect(recording.header.slowCaptures == 0 && recording.header.captureMismatches == 0)
+    }
+
+    @Test("threads that are killed leave exact counters")
+    func killed() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .signal(SIGKILL)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            _ = fixture_run_threads(4, 4) { _ in
+                for _ in 0..<20_000 { putBuffer(getBuffer(512)) }
+                _ = getBuffer(300)
+                meet(4)
+                kill(getpid(), SIGKILL)
+            }
+        }
+        let row = try smallest(scratch.recording)
+        #expect(row.gets == 80_004 && row.puts == 80_000 && row.inUse == 4)
+        #expect((4...8).contains(row.highWater))
+    }
+
+    @Test("the high water is what threads held at once, wherever they put it", arguments: [1, 2, 4, 8])
+    func highWater(threads: Int) async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String, threads = threads as Int] in
+            debug("full,quiet,recording=\(path)")
+            setenv("MEMPOOL_TEST_THREADS", "\(threads)", 1)
+            // 10 per thread at once, and the rest of the time fewer: the puts of one thread are the next one's gets.
+            let isRun = fixture_run_threads(Int32(threads), Int32(threads)) { _ in
+                let count = Int(getenv("MEMPOOL_TEST_THREADS").flatMap { Int(String(cString: $0)) } ?? 0)
+                let held = (0..<10).map { _ in getBuffer(512) }
+                meet(count)
+                held.forEach(putBuffer)
+                meet(2 * count)
+                for _ in 0..<2000 { (0..<5).map { _ in getBuffer(512) }.forEach(putBuffer) }
+            }
+            exit(isRun ? 0 : 1)
+        }
+        let row = try smallest(scratch.recording)
+        #expect(row.highWater == UInt64(threads) * 10)
+    }
+
+    @Test("buffers that are put on another thread keep the high water right")
+    func handOver() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            for _ in 0..<50 {
+                handed.withLock { $0 = (0..<20).map { _ in getBuffer(512) } }
+                _ = fixture_run_threads(2, 2) { _ in
+                    handed.withLock { $0.popLast().map(putBuffer) }
+                }
+                handed.withLock { $0.forEach(putBuffer) }
+            }
+            exit(0)
+        }
+        let row = try smallest(scratch.recording)
+        #expect(row.highWater == 20 && row.inUse == 0 && row.gets == 1000)
+    }
+}
+
+private let handed = Mutex<[Buffer]>([])

@@ -79,7 +79,8 @@ final class PoolCore: Sendable {
         magazine.pointee.count &-= 1
         let slot = Int(cmempool_magazine_slots(magazine)[Int(magazine.pointee.count)])
         return handOut(
-            slot, cache.pointee.slots + slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false)
+            slot, cache.pointee.slots + slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false
+        )
     }
 
     private func get(_ size: Int, bucket: Int) throws(PoolAllocationError) -> Buffer {
@@ -102,7 +103,8 @@ final class PoolCore: Sendable {
             slot = Int(cmempool_magazine_slots(magazine)[0])
         }
         return handOut(
-            slot, SlotTable.slots + slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate
+            slot, SlotTable.slots + slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket,
+            didAllocate: didAllocate
         )
     }
 

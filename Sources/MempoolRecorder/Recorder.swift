@@ -34,7 +34,8 @@ final class Recorder: Sendable {
     }
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
-        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file), let highWater = HighWater(file: file)
+        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file),
+            let highWater = HighWater(file: file)
         else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
         }

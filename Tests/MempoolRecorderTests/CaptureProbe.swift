@@ -119,7 +119,8 @@ enum CaptureProbe {
         return samples.withLock { samples in
             samples.enumerated().compactMap { index, sample in
                 guard let stack = stacks[sample.address] else { fatalError("buffer \(index) is not in the ledger") }
-                return isStack(stack, sample.truth, limit) ? nil : "\(index): \(Self.hexadecimal(stack)) is not \(Self.hexadecimal(sample.truth))"
+                return isStack(stack, sample.truth, limit)
+                    ? nil : "\(index): \(Self.hexadecimal(stack)) is not \(Self.hexadecimal(sample.truth))"
             }
         }
     }

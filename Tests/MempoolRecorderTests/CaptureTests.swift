@@ -99,7 +99,8 @@ struct CaptureTests {
                 for _ in 0..<3 { for (_, run) in CaptureProbe.paths { for _ in 0..<10 { CaptureProbe.callHere(run) } } }
             }
             CaptureProbe.require(isRun, "no threads")
-            CaptureProbe.require(fixture_run_threads(2, 1) { _ in for _ in 0..<10 { CaptureProbe.probe() } }, "no threads")
+            CaptureProbe.require(
+                fixture_run_threads(2, 1) { _ in for _ in 0..<10 { CaptureProbe.probe() } }, "no threads")
             CaptureProbe.isKeeping.store(true, ordering: .relaxed)
             CaptureProbe.require(fixture_run_threads(4, 2, CaptureProbe.body), "no threads")
             let wrong = CaptureProbe.wrongStacks(in: path)
@@ -141,7 +142,9 @@ struct CaptureTests {
         for (name, flag) in [("a", "-fno-omit-frame-pointer"), ("b", "-fomit-frame-pointer")] {
             let process = Process()
             process.executableURL = URL(fileURLWithPath: compiler)
-            process.arguments = ["-shared", "-fPIC", "-O1", flag, "-o", "\(scratch.path)/\(name).so", "\(scratch.path)/library.c"]
+            process.arguments = [
+                "-shared", "-fPIC", "-O1", flag, "-o", "\(scratch.path)/\(name).so", "\(scratch.path)/library.c",
+            ]
             try process.run()
             process.waitUntilExit()
             try #require(process.terminationStatus == 0)

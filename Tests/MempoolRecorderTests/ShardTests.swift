@@ -62,7 +62,8 @@ struct ShardTests {
     @Test("the high water is what threads held at once, wherever they put it", arguments: [1, 2, 4, 8])
     func highWater(threads: Int) async throws {
         let scratch = ScratchDirectory()
-        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String, threads = threads as Int] in
+        await #expect(processExitsWith: .exitCode(0)) {
+            [path = scratch.recording as String, threads = threads as Int] in
             debug("full,quiet,recording=\(path)")
             setenv("MEMPOOL_TEST_THREADS", "\(threads)", 1)
             // 10 per thread at once, and the rest of the time fewer: the puts of one thread are the next one's gets.

@@ -55,7 +55,9 @@ struct TextReporterTests {
         report.recorder?.captures = 1000
         report.recorder?.slowCaptures = 500
         var text = TextReporter.render(report, style: style)
-        #expect(text.contains("  Stacks: 1,200 comparisons of a stack found by frame pointers with the unwinder's, none differed.\n"))
+        #expect(
+            text.contains(
+                "  Stacks: 1,200 comparisons of a stack found by frame pointers with the unwinder's, none differed.\n"))
         #expect(!text.contains("Capture was slow"))
         report.recorder?.captureMismatches = 2
         report.recorder?.slowCaptures = 501

@@ -109,6 +109,8 @@ extension PoolCore {
     }
 
     private func buffer(at address: UnsafeMutableRawPointer, in entry: RawAddresses.Entry) -> Buffer? {
+        // The entry may be of a pool that had this number before and other buckets.
+        guard entry.bucket < buckets.count else { return nil }
         let bucket = buckets[entry.bucket]
         guard let slot = bucket.slot(at: UInt(bitPattern: address), inSlabOf: entry.firstSlot) else { return nil }
         return buffer(at: address, slot: slot, bucket: entry.bucket, capacity: bucket.capacity)

@@ -38,6 +38,7 @@ private func afterForkInParent() { ForkSafety.unlock() }
 private func afterForkInChild() {
     ForkSafety.unlock()
     cmempool_forget_thread_id()
-    IdleDecayThread.forgetAfterFork()
+    IdleDecayThread.holdAfterFork()
     ThreadCaches.takeBackAfterFork()
+    IdleDecayThread.forgetAfterFork()
 }

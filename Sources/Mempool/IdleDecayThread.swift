@@ -46,6 +46,9 @@ enum IdleDecayThread {
         isRunning.store(false, ordering: .releasing)
     }
 
+    /// In a forked child: no thread is started while its caches are put in order; many a child only calls exec.
+    static func holdAfterFork() { isRunning.store(true, ordering: .relaxed) }
+
     /// A forked child does not have the thread.
     static func forgetAfterFork() { isRunning.store(false, ordering: .relaxed) }
 }

@@ -8,13 +8,14 @@ internal import Glibc
 /// A cache belongs to one thread and is touched by no other, with one exception: when a pool is destroyed, nobody can be
 /// using it any more, and its caches are emptied by the destroying thread. The lock serialises that with threads that end.
 enum ThreadCaches {
-    /// A cache in the list of all. Sendable as the lock guards what other threads do with it.
-    private struct Entry: @unchecked Sendable {
-        var cache: UnsafeMutablePointer<cmempool_cache>
+    /// The first of all caches, which are linked. No Swift collection: a forked child walks this, and must not ask the Swift
+    /// runtime for anything new, as another thread may have held one of its locks at the fork.
+    private struct List {
+        var first: Pointer = nil
     }
 
-    /// Every cache by pool index. Lock order: this lock, then a bucket's, then the slot table's.
-    private static let all = Guarded<[Int: [Entry]]>([:])
+    /// Lock order: this lock, then a bucket's, then the slot table's.
+    private static let all = Guarded(List())
 
     /// The calling thread's cache for a pool, or nil if the pool has none: its index is too high or memory ran out.
     ///
@@ -49,18 +50,20 @@ enum ThreadCaches {
         setOwned(thread, pool.index, cache)
         // While a recorder watches there is no fast path.
         if PoolHook.installed == nil { setFast(thread, pool.index, cache) }
-        let entry = Entry(cache: cache)
-        all.withLock { $0[pool.index, default: []].append(entry) }
+        all.withLock { all in
+            cache.pointee.next = all.first
+            all.first = cache
+        }
         return cache
     }
 
     /// Returns the magazines of a thread that ends.
     static func threadWillExit(_ thread: UnsafeMutablePointer<cmempool_thread>) {
         all.withLock { all in
-            for index in 0..<Int(CMEMPOOL_CACHED_POOLS) {
-                guard let cache = owned(thread, index) else { continue }
-                all[index]?.removeAll { $0.cache == cache }
-                if let pool = PoolRegistry.pool(at: index) { pool.takeBack(cache) }
+            removeAll(from: &all) {
+                $0.pointee.thread == thread
+            } then: { cache in
+                if let pool = PoolRegistry.pool(at: Int(cache.pointee.pool_index)) { pool.takeBack(cache) }
                 detach(cache)
             }
         }
@@ -69,11 +72,32 @@ enum ThreadCaches {
     /// Returns all magazines of a pool that nobody can use any more.
     static func poolWillEnd(_ pool: PoolCore) {
         all.withLock { all in
-            for entry in all.removeValue(forKey: pool.index) ?? [] {
-                pool.takeBack(entry.cache)
-                detach(entry.cache)
+            removeAll(from: &all) {
+                Int($0.pointee.pool_index) == pool.index
+            } then: { cache in
+                pool.takeBack(cache)
+                detach(cache)
             }
         }
+    }
+
+    /// Unlinks the caches that are `chosen` and hands each to `body`, which frees it.
+    private static func removeAll(
+        from list: inout List, where chosen: (UnsafeMutablePointer<cmempool_cache>) -> Bool,
+        then body: (UnsafeMutablePointer<cmempool_cache>) -> Void
+    ) {
+        var kept: Pointer = nil
+        var next = list.first
+        while let cache = next {
+            next = cache.pointee.next
+            if chosen(cache) {
+                body(cache)
+            } else {
+                cache.pointee.next = kept
+                kept = cache
+            }
+        }
+        list.first = kept
     }
 
     private static func detach(_ cache: UnsafeMutablePointer<cmempool_cache>) {
@@ -93,13 +117,12 @@ enum ThreadCaches {
     static func takeBackAfterFork() {
         let survivor = cmempool_thread_current()
         all.withLock { all in
-            for (index, entries) in all {
-                all[index] = entries.filter { $0.cache.pointee.thread == survivor }
-                for entry in entries where entry.cache.pointee.thread != survivor {
-                    // The thread's own memory is gone with it, so there is nothing to detach from.
-                    if let pool = PoolRegistry.pool(at: index) { pool.takeBackInterrupted(entry.cache) }
-                    free(entry.cache)
-                }
+            removeAll(from: &all) {
+                $0.pointee.thread != survivor
+            } then: { cache in
+                // The thread's own memory is gone with it, so there is nothing to detach from.
+                if let pool = PoolRegistry.pool(at: Int(cache.pointee.pool_index)) { pool.takeBackInterrupted(cache) }
+                free(cache)
             }
         }
     }
@@ -116,10 +139,6 @@ enum ThreadCaches {
 
     private static let ownedOffset = MemoryLayout<cmempool_thread>.offset(of: \.owned)
     private static let fastOffset = MemoryLayout<cmempool_thread>.offset(of: \.fast)
-
-    private static func owned(_ thread: UnsafeMutablePointer<cmempool_thread>, _ index: Int) -> Pointer {
-        pointer(thread, ownedOffset, index).pointee
-    }
 
     private static func setOwned(_ thread: UnsafeMutablePointer<cmempool_thread>, _ index: Int, _ cache: Pointer) {
         pointer(thread, ownedOffset, index).pointee = cache

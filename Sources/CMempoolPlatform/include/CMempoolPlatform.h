@@ -48,6 +48,8 @@ typedef struct cmempool_cache {
     uint32_t *_Nonnull generations;
     void *_Nullable *_Nonnull bases;
     struct cmempool_thread *_Nonnull thread;
+    /// In the list of all caches.
+    struct cmempool_cache *_Nullable next;
     uint32_t pool_index;
     uint32_t bucket_count;
     cmempool_vacancies *_Nonnull vacancies;

@@ -151,10 +151,53 @@ struct PutHistory: @unchecked Sendable {
     private static var entryCount: Int { 32_768 }
     static let byteCount = entryCount * MemoryLayout<Entry>.stride
 
+    /// Words that are stored and loaded one by one, atomically and in no order: the checksum says whether they belong together.
     private struct Entry {
         var slot: UInt64
-        var owner: Ownership
+        var generation: UInt64
+        var request: UInt64
+        var stacks: UInt64
+        var threads: UInt64
+        var getTime: UInt64
+        var putTime: UInt64
         var checksum: UInt64
+
+        @inline(__always)
+        init(slot: Int, _ owner: Ownership) {
+            self.slot = UInt64(truncatingIfNeeded: slot)
+            generation = owner.generation
+            request = UInt64(truncatingIfNeeded: owner.request)
+            stacks = UInt64(owner.getStack) | UInt64(owner.putStack) &<< 32
+            threads = UInt64(owner.getThread) | UInt64(owner.putThread) &<< 32
+            getTime = owner.getTime
+            putTime = owner.putTime
+            checksum = 0
+            checksum = sum
+        }
+
+        /// Each word is turned by another amount, so that words in each other's place are noticed. Never 0 for an empty entry.
+        var sum: UInt64 {
+            @inline(__always) get {
+                func turned(_ word: UInt64, _ bits: UInt64) -> UInt64 { word &<< bits | word &>> (64 &- bits) }
+                var sum = slot &* 0x9E37_79B9_7F4A_7C15 ^ 0x5851_F42D_4C95_7F2D
+                sum ^= turned(generation, 7)
+                sum ^= turned(request, 13)
+                sum ^= turned(stacks, 19)
+                sum ^= turned(threads, 29)
+                sum ^= turned(getTime, 37)
+                sum ^= turned(putTime, 47)
+                return sum
+            }
+        }
+
+        var owner: Ownership {
+            Ownership(
+                generation: generation, request: Int(truncatingIfNeeded: request),
+                getStack: UInt32(truncatingIfNeeded: stacks), putStack: UInt32(truncatingIfNeeded: stacks >> 32),
+                getThread: UInt32(truncatingIfNeeded: threads), putThread: UInt32(truncatingIfNeeded: threads >> 32),
+                getTime: getTime, putTime: putTime
+            )
+        }
     }
 
     private let entries: UnsafeMutablePointer<Entry>
@@ -174,32 +217,36 @@ struct PutHistory: @unchecked Sendable {
     }
 
     @inline(__always)
-    private func checksum(_ slot: UInt64, _ owner: Ownership) -> UInt64 {
-        // Each word is turned by another amount, so that words in each other's place are noticed. Never 0 for an empty entry.
-        func turned(_ word: UInt64, _ bits: UInt64) -> UInt64 { word &<< bits | word &>> (64 &- bits) }
-        var sum = slot &* 0x9E37_79B9_7F4A_7C15 ^ 0x5851_F42D_4C95_7F2D
-        sum ^= turned(owner.generation, 7)
-        sum ^= turned(UInt64(truncatingIfNeeded: owner.request), 13)
-        sum ^= turned(UInt64(owner.getStack) | UInt64(owner.putStack) &<< 32, 19)
-        sum ^= turned(UInt64(owner.getThread) | UInt64(owner.putThread) &<< 32, 29)
-        sum ^= turned(owner.getTime, 37)
-        sum ^= turned(owner.putTime, 47)
-        return sum
-    }
-
-    @inline(__always)
     func add(slot: Int, _ owner: Ownership) {
-        let slotWord = UInt64(truncatingIfNeeded: slot)
+        let fresh = Entry(slot: slot, owner)
         let entry = entry(slot, owner.generation)
-        entry.pointee.slot = slotWord
-        entry.pointee.owner = owner
-        entry.pointee.checksum = checksum(slotWord, owner)
+        cmempool_store64(&entry.pointee.slot, fresh.slot)
+        cmempool_store64(&entry.pointee.generation, fresh.generation)
+        cmempool_store64(&entry.pointee.request, fresh.request)
+        cmempool_store64(&entry.pointee.stacks, fresh.stacks)
+        cmempool_store64(&entry.pointee.threads, fresh.threads)
+        cmempool_store64(&entry.pointee.getTime, fresh.getTime)
+        cmempool_store64(&entry.pointee.putTime, fresh.putTime)
+        cmempool_store64(&entry.pointee.checksum, fresh.checksum)
     }
 
     func find(slot: Int, generation: UInt64) -> Ownership? {
-        let copy = entry(slot, generation).pointee
-        guard copy.slot == UInt64(truncatingIfNeeded: slot), copy.owner.generation == generation,
-            copy.checksum == checksum(copy.slot, copy.owner)
+        let entry = entry(slot, generation)
+        var copy = Entry(
+            slot: 0,
+            Ownership(
+                generation: 0, request: 0, getStack: 0, putStack: 0, getThread: 0, putThread: 0, getTime: 0, putTime: 0
+            )
+        )
+        copy.slot = cmempool_load64(&entry.pointee.slot)
+        copy.generation = cmempool_load64(&entry.pointee.generation)
+        copy.request = cmempool_load64(&entry.pointee.request)
+        copy.stacks = cmempool_load64(&entry.pointee.stacks)
+        copy.threads = cmempool_load64(&entry.pointee.threads)
+        copy.getTime = cmempool_load64(&entry.pointee.getTime)
+        copy.putTime = cmempool_load64(&entry.pointee.putTime)
+        copy.checksum = cmempool_load64(&entry.pointee.checksum)
+        guard copy.slot == UInt64(truncatingIfNeeded: slot), copy.generation == generation, copy.checksum == copy.sum
         else { return nil }
         return copy.owner
     }

@@ -12,6 +12,8 @@ final class BucketCore: Sendable {
     let capacity: Int
     /// Bytes from one buffer to the next: the capacity, rounded up to what its alignment asks for.
     let strideBytes: Int
+    /// Mapped bytes of a slab before its first buffer, beside its shift.
+    private let leadBytes: Int
     /// How many idle buffers one thread keeps at most.
     let magazineLimit: Int
     let wrongCapacityPuts = Atomic<UInt64>(0)
@@ -33,10 +35,12 @@ final class BucketCore: Sendable {
 
     let state = Guarded(State())
 
-    init(capacity: Int) {
+    init(capacity: Int, redZoneBytes: Int = 0) {
         self.capacity = capacity
         let alignment = capacity >= 4096 ? 4096 : 64
-        strideBytes = (capacity + alignment - 1) / alignment * alignment
+        strideBytes = (capacity + redZoneBytes + alignment - 1) / alignment * alignment
+        // A whole page, so that pages and strides begin at the same place.
+        leadBytes = redZoneBytes > 0 ? 4096 : 0
         // A thread keeps at most 4 MiB of a bucket, or a single buffer: with fewer than 16 buffers, threads that hand buffers
         // to each other would meet at the shelf all the time.
         magazineLimit = min(Int(CMEMPOOL_MAGAZINE_SLOTS), max(1, (4 << 20) / capacity))
@@ -123,7 +127,7 @@ final class BucketCore: Sendable {
         let byteCount = (count * strideBytes + 4095) / 4096 * 4096
         // Large buffers that all begin at the same distance from a power of two would share the same few sets of the
         // caches, so each begins a few pages further than the one before it.
-        let shift = capacity >= Self.shiftedBytes ? state.slabs.count % Self.shiftCount * 4096 : 0
+        let shift = leadBytes + (capacity >= Self.shiftedBytes ? state.slabs.count % Self.shiftCount * 4096 : 0)
         let memory = try SystemMemory.map(byteCount + shift)
         guard let first = SlotTable.takeRun(of: count) else {
             SystemMemory.unmap(memory, byteCount + shift)
@@ -186,6 +190,7 @@ final class BucketCore: Sendable {
     }
 
     private func vacate(_ slot: Int, _ state: inout State) {
+        PoolHook.installed?.willRelease(slot)
         state.stacks.pushVacant(slot)
         guard let index = Self.slabIndex(of: slot, in: state) else { return }
         state.slabs[index].vacate(slot)
@@ -230,6 +235,7 @@ final class BucketCore: Sendable {
                     state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
                     var touched: Set<Int> = []
                     for slot in slots.prefix(count) {
+                        PoolHook.installed?.willRelease(Int(slot))
                         state.stacks.pushVacant(Int(slot))
                         guard let index = Self.slabIndex(of: Int(slot), in: state) else { continue }
                         state.slabs[index].vacate(Int(slot))
@@ -288,6 +294,7 @@ final class BucketCore: Sendable {
                 let count = slab.slots.count { SlotTable.generation(of: $0) & 1 == 1 }
                 outstanding += count
                 guard count == 0 else { return false }
+                if let hook = PoolHook.installed { slab.slots.forEach(hook.willRelease) }
                 SystemMemory.unmap(slab.base - slab.shiftBytes, slab.byteCount + slab.shiftBytes)
                 for slot in slab.slots { SlotTable.bases[slot] = nil }
                 SlotTable.returnRun(first: slab.firstSlot, count: slab.slotCount)

@@ -46,6 +46,7 @@ extension Buffer {
     /// - Complexity: O(`source.count`), one `memmove`.
     @inlinable
     public func copyBytes(from source: Buffer, at index: Int = 0) throws(BufferFullError) {
+        source.checkOwner(0, source.byteCount, isRead: true)
         try copyMemory(UnsafeRawBufferPointer(start: source.base, count: source.byteCount), at: index)
     }
 
@@ -83,6 +84,7 @@ extension Buffer {
             throw BufferFullError(neededBytes: count, availableBytes: byteCount - index)
         }
         guard let base else { return UnsafeMutableRawBufferPointer(start: nil, count: 0) }
+        checkOwner(index, count, isRead: false)
         return UnsafeMutableRawBufferPointer(start: base + index, count: count)
     }
 }

@@ -4,7 +4,10 @@ extension Buffer {
     /// Calls the body with the ``count`` bytes of the buffer, for reading. The pointer must not outlive the put.
     @inlinable
     public func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
-        try body(UnsafeRawBufferPointer(start: base, count: byteCount))
+        #if DEBUG
+        checkOwner(0, byteCount, isRead: true)
+        #endif
+        return try body(UnsafeRawBufferPointer(start: base, count: byteCount))
     }
 
     /// The integer stored at `index` in big-endian order, the byte order of networks and most file formats.
@@ -56,12 +59,14 @@ extension Buffer {
     @inlinable @inline(__always)
     func load<Number: FixedWidthInteger & BitwiseCopyable>(at index: Int) -> Number {
         precondition(holds(Number.self, at: index), "Buffer integer out of range")
+        checkOwner(index, MemoryLayout<Number>.size, isRead: true)
         return base.unsafelyUnwrapped.loadUnaligned(fromByteOffset: index, as: Number.self)
     }
 
     @inlinable @inline(__always)
     func store<Number: FixedWidthInteger & BitwiseCopyable>(_ number: Number, at index: Int) {
         precondition(holds(Number.self, at: index), "Buffer integer out of range")
+        checkOwner(index, MemoryLayout<Number>.size, isRead: false)
         base.unsafelyUnwrapped.storeBytes(of: number, toByteOffset: index, as: Number.self)
     }
 

@@ -5,12 +5,15 @@ internal import CMempoolPlatform
 
 /// The capacity, issuing pool and bucket of a buffer in one word, so that one comparison tells a whole buffer of this pool.
 ///
-/// Bits 0–47 capacity in bytes, 48–57 pool index, 58–63 bucket.
+/// Bits 0–46 capacity in bytes, 47 watched, 48–57 pool index, 58–63 bucket.
 @usableFromInline
 package enum BufferShape {
     /// The bucket of oversized buffers and of memory that no pool issued: no pool has as many buckets.
     @usableFromInline package static let noBucket = 63
-    @usableFromInline package static let capacityMask: UInt64 = (1 << 48) - 1
+    @usableFromInline package static let capacityMask: UInt64 = (1 << 47) - 1
+    /// Set in buffers that a recorder watches: their own functions check for a use after the put. In the buffer itself, so that
+    /// a loop over its bytes asks once.
+    @usableFromInline package static let watched: UInt64 = 1 << 47
 
     @inlinable @inline(__always)
     package static func word(capacity: Int, pool: Int, bucket: Int) -> UInt64 {
@@ -85,10 +88,12 @@ public struct Buffer: @unchecked Sendable {
     public subscript(index: Int) -> UInt8 {
         get {
             precondition(UInt(bitPattern: index) < UInt(bitPattern: byteCount), "Buffer index out of range")
+            checkOwner(index, 1, isRead: true)
             return base.unsafelyUnwrapped.load(fromByteOffset: index, as: UInt8.self)
         }
         nonmutating set {
             precondition(UInt(bitPattern: index) < UInt(bitPattern: byteCount), "Buffer index out of range")
+            checkOwner(index, 1, isRead: false)
             base.unsafelyUnwrapped.storeBytes(of: newValue, toByteOffset: index, as: UInt8.self)
         }
     }
@@ -98,7 +103,10 @@ public struct Buffer: @unchecked Sendable {
     public func withUnsafeMutableBytes<R, E: Error>(
         _ body: (UnsafeMutableRawBufferPointer) throws(E) -> R
     ) throws(E) -> R {
-        try body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
+        #if DEBUG
+        checkOwner(0, byteCount, isRead: true)
+        #endif
+        return try body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
     }
 
     /// The first `length` bytes. Keeps the base and so the capacity: it may be put in place of the whole buffer.
@@ -141,4 +149,31 @@ public struct Buffer: @unchecked Sendable {
 
     @inlinable @inline(__always)
     var generation: UInt32 { UInt32(truncatingIfNeeded: ticket &>> 32) }
+
+    /// Tells the recorder if bytes are touched after the put. The touch goes on: what it does is what it would do without.
+    @inlinable @inline(__always)
+    func checkOwner(_ offset: Int, _ count: Int, isRead: Bool) {
+        #if Recorder
+        if _slowPath(shape & BufferShape.watched != 0) { checkOwnerOfWatched(offset, count, isRead: isRead) }
+        #endif
+    }
+
+    @usableFromInline @inline(never)
+    func checkOwnerOfWatched(_ offset: Int, _ count: Int, isRead: Bool) {
+        guard ticket != 0, cmempool_load32(SlotTable.generations + slotNumber) != generation, count > 0,
+            let hook = PoolHook.installed
+        else { return }
+        hook.didAccessAfterPut(
+            AccessEvent(
+                slot: slotNumber,
+                ticketGeneration: generation,
+                generation: SlotTable.generation(of: slotNumber),
+                address: UInt(bitPattern: base) + UInt(offset),
+                count: count,
+                isRead: isRead,
+                capacity: capacity,
+                pool: BufferShape.pool(shape)
+            )
+        )
+    }
 }

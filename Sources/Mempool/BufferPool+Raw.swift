@@ -126,7 +126,7 @@ extension PoolCore {
         let whole = Buffer(
             base: SlotTable.bases[slot],
             count: capacity,
-            shape: BufferShape.word(capacity: capacity, pool: index, bucket: bucket),
+            shape: bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket),
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
         // Between the end of a buffer and the next one there may be a gap that is nobody's.

@@ -31,7 +31,8 @@ public final class BufferPool: Sendable {
         isByWidth = configuration.layout.capacities.allSatisfy { $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
         ForkSafety.install
-        PoolHook.installed?.didCreatePool(core.index, core.name, core.buckets.map(\.capacity))
+        PoolHook.installed?.didCreatePool(
+            core.index, core.name, core.buckets.map(\.capacity), configuration.zeroing == .onPut)
     }
 
     /// Makes a pool with the default configuration. Traps when 1,024 pools exist.

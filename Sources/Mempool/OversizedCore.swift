@@ -15,22 +15,27 @@ final class OversizedCore: Sendable {
     }
 
     let state = Guarded(State())
+    /// Mapped bytes before and behind each buffer: 0 or a page.
+    private let marginBytes: Int
     let gets = Atomic<UInt64>(0)
     let puts = Atomic<UInt64>(0)
+
+    init(redZoneBytes: Int = 0) { marginBytes = redZoneBytes > 0 ? 4096 : 0 }
 
     /// Maps memory for a request and gives it a slot. The capacity is the request rounded up to whole pages.
     func allocate(_ request: Int) throws(PoolAllocationError) -> (slot: Int, capacity: Int) {
         let capacity = (request + 4095) & ~4095
-        let memory = try SystemMemory.map(capacity)
+        let mapped = capacity + 2 * marginBytes
+        let memory = try SystemMemory.map(mapped)
         let taken = state.withLock { state -> Int? in
             guard let slot = state.free.popLast() ?? SlotTable.takeRun(of: 1) else { return nil }
             state.outstanding[slot] = capacity
             // Under the lock, as a put by address reads it.
-            SlotTable.bases[slot] = memory
+            SlotTable.bases[slot] = memory + marginBytes
             return slot
         }
         guard let slot = taken else {
-            SystemMemory.unmap(memory, capacity)
+            SystemMemory.unmap(memory, mapped)
             throw PoolAllocationError(byteCount: capacity, errorNumber: ENOSPC)
         }
         gets.add(1, ordering: .relaxed)
@@ -43,8 +48,11 @@ final class OversizedCore: Sendable {
     /// Unmaps the buffer of a slot whose put, of the whole or of a slice, ended its life.
     func free(slot: Int) {
         puts.add(1, ordering: .relaxed)
+        PoolHook.installed?.willRelease(slot)
         guard let capacity = state.withLock({ $0.outstanding.removeValue(forKey: slot) }) else { return }
-        if let base = SlotTable.bases[slot] { SystemMemory.unmap(base, capacity) }
+        if let base = SlotTable.bases[slot] {
+            SystemMemory.unmap(base - marginBytes, capacity + 2 * marginBytes)
+        }
         SlotTable.bases[slot] = nil
         state.withLock { $0.free.append(slot) }
     }

@@ -10,13 +10,15 @@ final class PoolCore: Sendable {
     @usableFromInline let index: Int
     let name: String
     let buckets: [BucketCore]
-    let oversized = OversizedCore()
+    let oversized: OversizedCore
     let budget: IdleBudget
     let zeroing: Zeroing
     /// Nanoseconds between two ticks of the decay, half of the configured time; nil for never.
     let decayTickNanoseconds: UInt64?
     let lastDecayTick = Atomic<UInt64>(0)
     let firstBuckets: [UInt8]
+    /// Added to the shape of every buffer: `BufferShape.watched`, or nothing.
+    private let shapeFlags: UInt64
 
     let doublePuts = Atomic<UInt64>(0)
     let foreignPuts = Atomic<UInt64>(0)
@@ -32,11 +34,19 @@ final class PoolCore: Sendable {
         case .never: decayTickNanoseconds = nil
         }
         firstBuckets = configuration.layout.firstBuckets
-        buckets = configuration.layout.capacities.map(BucketCore.init(capacity:))
+        let hook = PoolHook.installed
+        shapeFlags = hook?.watchesEveryBuffer == true ? BufferShape.watched : 0
+        let redZone = hook?.redZoneBytes ?? 0
+        oversized = OversizedCore(redZoneBytes: redZone)
+        buckets = configuration.layout.capacities.map { BucketCore(capacity: $0, redZoneBytes: redZone) }
     }
 
     func shape(ofBucket bucket: Int) -> UInt64 {
-        BufferShape.word(capacity: buckets[bucket].capacity, pool: index, bucket: bucket)
+        BufferShape.word(capacity: buckets[bucket].capacity, pool: index, bucket: bucket) | shapeFlags
+    }
+
+    func shape(ofOversized capacity: Int) -> UInt64 {
+        BufferShape.word(capacity: capacity, pool: index, bucket: BufferShape.noBucket) | shapeFlags
     }
 
     /// The bucket that serves a size of at least 1; the number of buckets if it is oversized.
@@ -100,8 +110,7 @@ final class PoolCore: Sendable {
 
     private func getOversized(_ size: Int) throws(PoolAllocationError) -> Buffer {
         let (slot, capacity) = try oversized.allocate(size)
-        let shape = BufferShape.word(capacity: capacity, pool: index, bucket: BufferShape.noBucket)
-        return handOut(slot, size, shape: shape, bucketRow: buckets.count, didAllocate: true)
+        return handOut(slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true)
     }
 
     @inline(__always)

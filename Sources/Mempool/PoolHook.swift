@@ -53,12 +53,34 @@ package struct RefusedPut {
     package var bucketRow: Int
 }
 
+/// A buffer that was touched through one of its own functions after its put.
+package struct AccessEvent {
+    package var slot: Int
+    /// The low half of the ticket's generation.
+    package var ticketGeneration: UInt32
+    /// The slot's generation now; above the ticket's.
+    package var generation: UInt64
+    /// Where the touched bytes begin.
+    package var address: UInt
+    /// How many bytes are touched.
+    package var count: Int
+    package var isRead: Bool
+    package var capacity: Int
+    package var pool: Int
+}
+
 /// What a recorder installs to be told of every get and put.
 ///
 /// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook is installed, no thread
 /// gets a fast path. The functions must not call a pool.
 package struct PoolHook: Sendable {
-    package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int]) -> Void
+    /// Bytes before each buffer, and behind the last one of a slab, that belong to nobody: 0, or at least 64. Buffers on page
+    /// boundaries have them at the end of a page of their own.
+    package var redZoneBytes: Int
+    /// Whether every buffer checks for a use after its put.
+    package var watchesEveryBuffer: Bool
+    /// `zeroes`: the pool overwrites what was asked for at each put, so what lies idle is zero there.
+    package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) -> Void
     package var didDestroyPool: @Sendable (_ pool: Int) -> Void
     /// Called with a `GetEvent`. The two that are called all the time are plain functions with a pointer: no context to count
     /// references of, no copy.
@@ -66,22 +88,35 @@ package struct PoolHook: Sendable {
     /// Called with a `PutEvent`, before the buffer can be handed out again.
     package var didPut: @convention(c) (UnsafeRawPointer) -> Void
     package var didRefuse: @Sendable (RefusedPut) -> Void
+    /// Called before the touch.
+    package var didAccessAfterPut: @Sendable (AccessEvent) -> Void
     package var didTrim: @Sendable (_ pool: Int, _ bucketRow: Int) -> Void
+    /// Called before the memory of an idle slot goes back to the system, with the bucket's lock held. The slot may be used again
+    /// later, with other memory.
+    package var willRelease: @Sendable (_ slot: Int) -> Void
 
     package init(
-        didCreatePool: @escaping @Sendable (Int, String, [Int]) -> Void,
+        redZoneBytes: Int,
+        watchesEveryBuffer: Bool,
+        didCreatePool: @escaping @Sendable (Int, String, [Int], Bool) -> Void,
         didDestroyPool: @escaping @Sendable (Int) -> Void,
         didGet: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didPut: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didRefuse: @escaping @Sendable (RefusedPut) -> Void,
-        didTrim: @escaping @Sendable (Int, Int) -> Void
+        didAccessAfterPut: @escaping @Sendable (AccessEvent) -> Void,
+        didTrim: @escaping @Sendable (Int, Int) -> Void,
+        willRelease: @escaping @Sendable (Int) -> Void
     ) {
+        self.redZoneBytes = redZoneBytes
+        self.watchesEveryBuffer = watchesEveryBuffer
         self.didCreatePool = didCreatePool
         self.didDestroyPool = didDestroyPool
         self.didGet = didGet
         self.didPut = didPut
         self.didRefuse = didRefuse
+        self.didAccessAfterPut = didAccessAfterPut
         self.didTrim = didTrim
+        self.willRelease = willRelease
     }
 
     /// The installed hook. Written once, by the recorder while `startRecorder` runs, hence before any pool reads it.

@@ -8,10 +8,14 @@ package struct Finding: Codable, Equatable, Sendable {
     /// ownership is wrong; a slice is a buffer lost at every put; a leak costs memory only.
     package enum Kind: String, Codable, Sendable, CaseIterable {
         case doublePut = "double-put"
+        case useAfterPut = "use-after-put"
+        case overrun
         case wrongPool = "wrong-pool"
         case foreignPut = "foreign-put"
         case wrongCapacity = "wrong-capacity"
+        case poolDestroyed = "pool-destroyed"
         case leak
+        case heldTooLong = "held-too-long"
     }
 
     package var kind: Kind

@@ -95,7 +95,7 @@ struct FindingBuilder {
                 finding.sliceOffset = sliceOffset(record)
             case .wrongPool:
                 finding.issuingPool = poolName(record.issuingPool)
-            case .foreignPut: break
+            case .foreignPut, .useAfterPut, .overrun, .poolDestroyed, .heldTooLong: break
             }
             return Draft(finding: finding, threads: [record.putThread])
         }
@@ -174,9 +174,9 @@ struct FindingBuilder {
         var finding = draft.finding
         let wrongStack: [Frame]? =
             switch finding.kind {
-            case .leak: finding.stacks.get
+            case .leak, .poolDestroyed, .heldTooLong: finding.stacks.get
             case .doublePut: finding.stacks.secondPut
-            case .wrongPool, .foreignPut, .wrongCapacity: finding.stacks.put
+            case .wrongPool, .foreignPut, .wrongCapacity, .useAfterPut, .overrun: finding.stacks.put
             }
         finding.site = Self.site(of: wrongStack)
         finding.threads = draft.threads.sorted().prefix(Finding.threadLimit).map(Int.init)
@@ -214,6 +214,10 @@ extension Finding.Kind {
         case .wrongCapacity: self = .wrongCapacity
         case .foreignPut: self = .foreignPut
         case .wrongPool: self = .wrongPool
+        case .useAfterPut: self = .useAfterPut
+        case .overrun: self = .overrun
+        case .poolDestroyed: self = .poolDestroyed
+        case .heldTooLong: self = .heldTooLong
         }
     }
 }

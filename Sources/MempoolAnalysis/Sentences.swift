@@ -29,6 +29,11 @@ package enum Sentences {
             case .wrongPool: return plural(count, "put into a wrong pool", "puts into a wrong pool")
             case .foreignPut: return plural(count, "foreign put")
             case .wrongCapacity: return plural(count, "put of a wrong capacity", "puts of a wrong capacity")
+            case .useAfterPut: return plural(count, "use after a put", "uses after a put")
+            case .overrun: return plural(count, "overrun")
+            case .poolDestroyed:
+                return plural(count, "buffer outstanding in a destroyed pool", "buffers outstanding in destroyed pools")
+            case .heldTooLong: return plural(count, "buffer held too long", "buffers held too long")
             }
         }.joined(separator: ", ")
     }
@@ -66,6 +71,10 @@ package enum Sentences {
                 finding.sliceOffset.map { $0 > 0 ? " It starts \(plural($0, "byte")) into the buffer." : "" } ?? ""
             return "\(often)A slice of \(given) was put instead of the buffer of \(expected).\(offset) "
                 + "The buffer was discarded, not reused.\(lost)"
+        case .useAfterPut: return "\(often)A buffer was used after its put.\(lost)"
+        case .overrun: return "\(often)Bytes outside of what was asked for were written."
+        case .poolDestroyed: return "\(plural(finding.count, "buffer")) got here outlived the pool."
+        case .heldTooLong: return "\(often)A buffer was held too long."
         }
     }
 
@@ -84,6 +93,10 @@ package enum Sentences {
             "Put only what a get returned. If the memory came from elsewhere, free it there; if it is a copied buffer, put the original."
         case .wrongCapacity:
             "Keep the buffer that get returned and put that one. prefix(n) may be put; dropFirst(n) and slices that start later may not."
+        case .useAfterPut: "Put the buffer after its last use."
+        case .overrun: "Ask for as many bytes as are written."
+        case .poolDestroyed: "Put all buffers before the pool goes, or keep the pool beside them."
+        case .heldTooLong: "Put the buffer as soon as its bytes are used."
         }
     }
 }

@@ -108,6 +108,10 @@ extension Recorder {
         case .wrongCapacity: return "wrong-capacity put, \(times), in "
         case .foreignPut: return "foreign put, \(times), in "
         case .wrongPool: return "put into the wrong pool, \(times), in "
+        case .useAfterPut: return "use after put, \(times), put in "
+        case .overrun: return "overrun, \(times), noticed at the put in "
+        case .poolDestroyed: return "outstanding in a destroyed pool, \(times), got in "
+        case .heldTooLong: return "held too long, \(times), got in "
         }
     }
 

@@ -106,22 +106,28 @@ final class Recorder: Sendable {
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
     }
 
-    static let hook = PoolHook(
-        didCreatePool: { pool, name, capacities in
-            withCurrent { $0.didCreatePool(pool, name, capacities) }
-        },
-        didDestroyPool: { pool in withCurrent { $0.didDestroyPool(pool) } },
-        didGet: { event in withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
-        didPut: { event in withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
-        didRefuse: { put in withCurrent { $0.didRefuse(put) } },
-        didTrim: { pool, row in
-            withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
-        }
-    )
+    static func hook(_ options: RecorderOptions) -> PoolHook {
+        PoolHook(
+            redZoneBytes: options.canaryLimit > 0 ? 64 : 0,
+            watchesEveryBuffer: options.level >= .full,
+            didCreatePool: { pool, name, capacities, zeroes in
+                Recorder.withCurrent { $0.didCreatePool(pool, name, capacities, zeroes) }
+            },
+            didDestroyPool: { pool in Recorder.withCurrent { $0.didDestroyPool(pool) } },
+            didGet: { event in Recorder.withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
+            didPut: { event in Recorder.withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
+            didRefuse: { put in Recorder.withCurrent { $0.didRefuse(put) } },
+            didAccessAfterPut: { access in Recorder.withCurrent { $0.didAccessAfterPut(access) } },
+            didTrim: { pool, row in
+                Recorder.withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
+            },
+            willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } }
+        )
+    }
 
     // MARK: - Events
 
-    private func didCreatePool(_ pool: Int, _ name: String, _ capacities: [Int]) {
+    private func didCreatePool(_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) {
         cold.withLock { cold in
             let rows = RecordingLimits.bucketRowsPerPool
             guard pool < RecordingLimits.pools, capacities.count < rows,
@@ -226,6 +232,10 @@ final class Recorder: Sendable {
         finding.firstPutStack = 0
         add(&finding, stack)
     }
+
+    private func didAccessAfterPut(_ access: AccessEvent) {}
+
+    private func willRelease(_ slot: Int) {}
 
     private func didRefuse(_ put: RefusedPut) {
         let stack = cmempool_capture_stack()

@@ -16,14 +16,38 @@ package struct RecorderOptions: Sendable, Equatable {
     package var frameLimit = 64
     /// Slots the ledger has room for at most.
     package var ledgerLimit = RecordingLimits.ledgerRecords
+    /// Level sampled: one get in so many carries a stack, on average.
+    package var sampleInterval = 128
+    /// Bytes of a buffer that are poisoned at its put and checked before its next get; nil: the level's own, see `poisonLimit`.
+    package var poison: Int?
+    /// Bytes behind the request that are filled at the get and checked at the put; nil: the level's own, see `canaryLimit`.
+    package var canary: Int?
+    /// Level paranoid: the share of gets that lie between guard pages, 0...1.
+    package var guardShare = 1.0
+    /// Level paranoid: bytes of put buffers that stay out of reach before their memory is used again.
+    package var quarantineBytes = 64 << 20
+    /// Seconds a buffer may be held; nil for any time.
+    package var heldSeconds: Double?
+    /// Kinds of findings that stop the process at once, with their stacks on standard error.
+    package var abortKinds: Set<FindingKind> = []
     /// Whether to print nothing at exit.
     package var isQuiet = false
     package var complaints: [String] = []
 
     /// Every key, in the order of the manual page.
-    package static let keys = ["level", "recording", "exitcode", "frames", "max-ledger", "quiet"]
+    package static let keys = [
+        "level", "recording", "exitcode", "frames", "sample", "poison", "canary", "guard", "quarantine", "held",
+        "abort",
+        "max-ledger", "quiet",
+    ]
     /// The levels that can be chosen.
     package static let levels: [RecorderLevel] = [.off, .full]
+
+    /// Bytes of a buffer that are poisoned: what `poison=` says, whole at level paranoid, else 1 KiB, so that the cost
+    /// does not grow with the bucket.
+    package var poisonLimit: Int { poison ?? (level == .paranoid ? .max : level == .full ? 1 << 10 : 0) }
+    /// Bytes behind the request that are checked: what `canary=` says, whole at level paranoid, else 256.
+    package var canaryLimit: Int { canary ?? (level == .paranoid ? .max : level == .full ? 256 : 0) }
 
     /// Reads the text of the variable; an empty one gives the defaults.
     package init(parsing text: String, defaultLevel: RecorderLevel) {
@@ -58,6 +82,39 @@ package struct RecorderOptions: Sendable, Equatable {
                 return complain(key, value, "a number from 1 to \(RecordingLimits.frames)")
             }
             frameLimit = number
+        case "sample":
+            guard let number = value.flatMap(Int.init), (1...1_000_000).contains(number) else {
+                return complain(key, value, "a number from 1 to 1000000")
+            }
+            sampleInterval = number
+        case "poison":
+            guard let bytes = Self.bytes(value) else { return complain(key, value, Self.bytesHint) }
+            poison = bytes
+        case "canary":
+            guard let bytes = Self.bytes(value) else { return complain(key, value, Self.bytesHint) }
+            canary = bytes
+        case "quarantine":
+            guard let bytes = Self.bytes(value) else { return complain(key, value, Self.bytesHint) }
+            quarantineBytes = bytes
+        case "guard":
+            guard let share = value.flatMap(Double.init), (0...1).contains(share) else {
+                return complain(key, value, "a share from 0 to 1")
+            }
+            guardShare = share
+        case "held":
+            guard let seconds = value.flatMap(Double.init), seconds > 0, seconds <= 1e9 else {
+                return complain(key, value, "a number of seconds above 0")
+            }
+            heldSeconds = seconds
+        case "abort":
+            let kinds = (value ?? "").split(separator: "+", omittingEmptySubsequences: false).map(String.init)
+            guard let chosen = Self.abortKinds(kinds) else {
+                return complain(
+                    key, value,
+                    "one or more of " + FindingKind.allCases.map(\.name).joined(separator: ", ")
+                        + " joined by '+', or all")
+            }
+            abortKinds = chosen
         case "max-ledger":
             guard let number = value.flatMap(Int.init), (1...RecordingLimits.ledgerRecords).contains(number) else {
                 return complain(key, value, "a number from 1 to \(RecordingLimits.ledgerRecords)")
@@ -72,6 +129,26 @@ package struct RecorderOptions: Sendable, Equatable {
                     + " and the levels \(Self.levels.map(\.name).joined(separator: ", ")) alone"
             )
         }
+    }
+
+    private static let bytesHint = "a number of bytes, with k, m or g for KiB, MiB or GiB, or all"
+
+    /// A size in bytes: `512`, `64k`, `1m`; `all` is without limit.
+    private static func bytes(_ value: String?) -> Int? {
+        guard let value else { return nil }
+        if value == "all" { return .max }
+        let shifts: [Character: Int] = ["k": 10, "m": 20, "g": 30]
+        let shift = value.last.flatMap { shifts[$0] }
+        let digits = shift == nil ? Substring(value) : value.dropLast()
+        guard let number = Int(digits), number >= 0, digits.first != "+" else { return nil }
+        let size = number.multipliedReportingOverflow(by: 1 << (shift ?? 0))
+        return size.overflow ? nil : size.partialValue
+    }
+
+    private static func abortKinds(_ names: [String]) -> Set<FindingKind>? {
+        if names == ["all"] { return Set(FindingKind.allCases) }
+        let kinds = names.map { name in FindingKind.allCases.first { $0.name == name } }
+        return kinds.contains(nil) ? nil : Set(kinds.compactMap { $0 })
     }
 
     private mutating func complain(_ key: String, _ value: String?, _ valid: String) {

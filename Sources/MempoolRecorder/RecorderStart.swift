@@ -41,7 +41,7 @@ private func startRecorder(options: RecorderOptions) {
         let file = try makeFile(options)
         let recorder = try Recorder(options: options, file: file, unwinder: unwinder)
         recorder.becomeCurrent()
-        PoolHook.installed = Recorder.hook
+        PoolHook.installed = Recorder.hook(options)
     } catch let error as RecordingFileError {
         printLine("recording is off: cannot map \(error.path): \(error.text)")
     } catch {

@@ -108,6 +108,7 @@ final class RecordingFile: Sendable {
         case .counters: RecordingLimits.pools * RecordingLimits.bucketRowsPerPool
         case .histograms: RecordingLimits.pools * SizeHistogram.binCount
         case .shards: RecordingLimits.shards
+        case .contexts: RecordingLimits.contexts
         case .findings: RecordingLimits.findings
         case .stacks: RecordingLimits.stackWords
         case .ledger: ledgerLimit

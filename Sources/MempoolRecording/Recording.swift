@@ -40,12 +40,23 @@ package struct Recording: Sendable {
         package var isUnused: Bool { record.state == 0 && name.isEmpty && rows.allSatisfy { $0.gets == 0 } }
     }
 
+    /// A scope, or a note made at a get, with its references resolved.
+    package struct Context: Sendable {
+        /// Empty for a note.
+        package var name: String
+        /// Empty for a scope.
+        package var note: String
+        package var record: ContextRecord
+    }
+
     package let header: RecordingHeader
     package let file: RecordingFile
     package let commandLine: String
     package let executable: String
     package private(set) var modules: [Module] = []
     package private(set) var pools: [Pool] = []
+    /// Scopes and notes by number; the first entry is never used.
+    package private(set) var contexts: [Context] = []
     /// Complete findings only; their kind is one of `FindingKind`.
     package private(set) var findings: [FindingRecord] = []
     /// What was wrong with the file and is therefore missing from this value: sentences, at most `damageLimit`.
@@ -82,6 +93,12 @@ package struct Recording: Sendable {
         pools = Self.readPools(header, file, text, &damage)
         Self.addShards(to: &pools, header, file, &damage)
         Self.completeCounters(of: &pools)
+        contexts = Self.read(.contexts, as: ContextRecord.self, header, file, &damage).map { record in
+            Context(
+                name: text.string(record.name, "a scope's name", &damage),
+                note: text.string(record.note, "a note", &damage), record: record
+            )
+        }
         findings = Self.readFindings(header, file, &damage)
         _ = Self.usable(.stacks, header, file, &damage)
         ledgerCount = Self.usable(.ledger, header, file, &damage)
@@ -265,6 +282,7 @@ extension Recording {
         case .counters: RecordingLimits.pools * RecordingLimits.bucketRowsPerPool
         case .histograms: RecordingLimits.pools * SizeHistogram.binCount
         case .shards: RecordingLimits.shards
+        case .contexts: RecordingLimits.contexts
         case .findings: RecordingLimits.findings
         case .stacks: RecordingLimits.stackWords
         case .ledger: ledgerReadLimit

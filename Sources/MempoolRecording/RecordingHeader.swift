@@ -25,10 +25,12 @@ package struct DroppedCounters: BitwiseCopyable, Sendable, Equatable {
     package var strings: UInt64 = 0
     package var modules: UInt64 = 0
     package var pools: UInt64 = 0
+    /// Scopes and notes.
+    package var contexts: UInt64 = 0
 
     package init() {}
 
-    package var total: UInt64 { ledger &+ stacks &+ findings &+ strings &+ modules &+ pools }
+    package var total: UInt64 { ledger &+ stacks &+ findings &+ strings &+ modules &+ pools &+ contexts }
 }
 
 /// How stacks were captured.
@@ -40,7 +42,7 @@ package enum UnwinderKind: UInt32, Sendable {
 }
 
 /// How much the recorder does.
-package enum RecorderLevel: UInt32, Sendable, CaseIterable {
+package enum RecorderLevel: UInt32, Sendable, CaseIterable, Comparable {
     case off = 0
     case sampled = 1
     case full = 2
@@ -54,6 +56,8 @@ package enum RecorderLevel: UInt32, Sendable, CaseIterable {
         case .paranoid: "paranoid"
         }
     }
+
+    package static func < (left: Self, right: Self) -> Bool { left.rawValue < right.rawValue }
 
     package init?(name: String) {
         guard let level = Self.allCases.first(where: { $0.name == name }) else { return nil }
@@ -94,11 +98,25 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     package var captureMismatches: UInt64 = 0
     /// Captures for which frame pointers did not do, so that the unwinder was asked.
     package var slowCaptures: UInt64 = 0
+    /// Level sampled: one get in so many carries a stack, on average; 1 at the other levels.
+    package var sampleInterval: UInt64 = 1
+    /// The bounds of what is poisoned of a buffer and what is checked behind its request, bytes; `UInt64.max` for whole.
+    package var poisonLimit: UInt64 = 0
+    package var canaryLimit: UInt64 = 0
+    /// Nanoseconds a buffer may be held; 0 for any time.
+    package var heldLimit: UInt64 = 0
+    /// Gets between guard pages, and gets that were to be but found no room.
+    package var guardedGets: UInt64 = 0
+    package var unguardedGets: UInt64 = 0
+    /// Buffers that an owner of the program's marked as kept for its life, outstanding now.
+    package var keptBuffers: UInt64 = 0
+    /// Notes whose closure threw.
+    package var failedNotes: UInt64 = 0
     package var sections:
         (
-            SectionEntry, SectionEntry, SectionEntry, SectionEntry,
+            SectionEntry, SectionEntry, SectionEntry, SectionEntry, SectionEntry,
             SectionEntry, SectionEntry, SectionEntry, SectionEntry, SectionEntry
-        ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
+        ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
 
     package static let cleanExitFlag: UInt64 = 1
 

@@ -3,14 +3,14 @@
 
 /// Fixed facts about the file as a whole.
 ///
-/// A recording is one sparse file. The header occupies the first page; nine sections follow at the offsets the header
+/// A recording is one sparse file. The header occupies the first page; ten sections follow at the offsets the header
 /// states, each an array of fixed-size records with a *published* count that only grows. Whatever lies beyond a
 /// published count has not been reserved on disk and must not be read. All integers are little-endian.
 package enum RecordingLayout {
     /// `MEMPOOL` and a line feed, so that a text-mode transfer that rewrites line ends is noticed.
     package static let magic: UInt64 = 0x0A4C_4F4F_504D_454D
     /// Raised whenever a reader of the previous version would misread the file.
-    package static let version: UInt32 = 1
+    package static let version: UInt32 = 2
     /// One page: the header is mapped, published and checked as a unit.
     package static let headerBytes = 4096
     /// Sections start on page boundaries, as mapping and space reservation work in pages.
@@ -33,6 +33,8 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
     case histograms
     /// Words of `CounterShard`s, whole shards only: what threads counted that have counters of their own.
     case shards
+    /// `ContextRecord`s: scopes, and notes made at gets; record 0 is never used.
+    case contexts
     /// `FindingRecord`s.
     case findings
     /// `UInt64` words of the stack table; see `StackWord`.
@@ -49,6 +51,7 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
         case .counters: MemoryLayout<BucketCounters>.stride
         case .histograms: MemoryLayout<UInt64>.stride
         case .shards: CounterShard.wordCount * MemoryLayout<UInt64>.stride
+        case .contexts: MemoryLayout<ContextRecord>.stride
         case .findings: MemoryLayout<FindingRecord>.stride
         case .stacks: MemoryLayout<UInt64>.stride
         case .ledger: MemoryLayout<LedgerRecord>.stride
@@ -68,6 +71,8 @@ package enum RecordingLimits {
     package static let bucketRowsPerPool = 33
     /// Pairs of a running thread and a pool that it uses, with counters of their own: 1 MiB. Threads beyond share counters.
     package static let shards = 256
+    /// Scopes that are open or that ended with buffers outstanding, and distinct notes: 4.5 MiB. Gets beyond are unscoped.
+    package static let contexts = 65_536
     /// Distinct (kind, stacks) groups; a program with more distinct mistakes is not read group by group.
     package static let findings = 4096
     /// 64 MiB of program counters: about 400,000 distinct stacks of 20 frames.

@@ -27,17 +27,53 @@ package struct LedgerRecord: BitwiseCopyable, Sendable {
     /// Linux thread identifiers.
     package var getThread: UInt32 = 0
     package var putThread: UInt32 = 0
-    /// 0 is "unscoped".
-    package var scope: UInt32 = 0
+    /// Number of a `ContextRecord`; 0 is "unscoped, without a note".
+    package var context: UInt32 = 0
     package var pool: UInt16 = 0
     /// Row of the pool's bucket table; the row after the last bucket is "oversized".
     package var bucket: UInt8 = 0
+    /// `LedgerFlags`.
     package var flags: UInt8 = 0
 
     package init() {}
 
     package var state: LedgerState { LedgerState(rawValue: sequence & 3) ?? .empty }
     package var generation: UInt64 { sequence >> 2 }
+}
+
+/// What else is known about a slot, in `LedgerRecord.flags`.
+package enum LedgerFlags {
+    /// Returned, and poisoned since: the bytes are still there and nobody may have changed them.
+    package static let poisoned: UInt8 = 1
+    /// Kept for the life of the process on purpose: no leak.
+    package static let kept: UInt8 = 2
+    /// Its pool was destroyed while it was outstanding: a finding of its own, no leak.
+    package static let poolDestroyed: UInt8 = 4
+    /// Lies, or lay, between guard pages.
+    package static let guarded: UInt8 = 8
+}
+
+/// Where a get belongs: a scope, or a note made in one. Record 0 is never used.
+///
+/// A scope is one call of `withScope`; a note is a record of its own whose `scope` is that of the scope it was made in.
+package struct ContextRecord: BitwiseCopyable, Sendable {
+    /// Of a scope; empty for a note.
+    package var name = StringReference()
+    /// Of a note; empty for a scope.
+    package var note = StringReference()
+    /// For a note: the scope it was made in, 0 if none. For a scope: the scope around it, 0 if none.
+    package var scope: UInt32 = 0
+    /// 0 free, 1 open, 2 ended.
+    package var state: UInt32 = 0
+    package var beginTime: UInt64 = 0
+    package var endTime: UInt64 = 0
+    /// Buffers got in the scope that were outstanding when it ended.
+    package var outstandingAtEnd: UInt64 = 0
+    /// How many of them came back later, and the longest time after the end, nanoseconds.
+    package var lateReturns: UInt64 = 0
+    package var slowestReturn: UInt64 = 0
+
+    package init() {}
 }
 
 /// An ELF image of the process.
@@ -107,6 +143,28 @@ package enum FindingKind: UInt32, Sendable, CaseIterable {
     case wrongCapacity = 2
     case foreignPut = 3
     case wrongPool = 4
+    /// Memory was touched after its put: found by poison, by an accessor or by a guard page.
+    case useAfterPut = 5
+    /// Bytes before the buffer or behind the request were written: found by canary or by a guard page.
+    case overrun = 6
+    /// A pool was destroyed with buffers outstanding.
+    case poolDestroyed = 7
+    /// Came back, but later than `held=` allows.
+    case heldTooLong = 8
+
+    /// The name of the kind in options and reports.
+    package var name: String {
+        switch self {
+        case .doublePut: "double-put"
+        case .wrongCapacity: "wrong-capacity"
+        case .foreignPut: "foreign-put"
+        case .wrongPool: "wrong-pool"
+        case .useAfterPut: "use-after-put"
+        case .overrun: "overrun"
+        case .poolDestroyed: "pool-destroyed"
+        case .heldTooLong: "held-too-long"
+        }
+    }
 }
 
 /// A group of equal mistakes: the same kind with the same stacks. The values are those of the first one.
@@ -142,11 +200,33 @@ package struct FindingRecord: BitwiseCopyable, Sendable {
     /// The pool that issued the buffer, for wrong-pool puts.
     package var issuingPool: UInt32 = 0
     package var slot: UInt32 = 0
-    /// `historyLostFlag`.
+    /// `historyLostFlag`, `readFlag`, `faultFlag`.
     package var flags: UInt32 = 0
+    /// The touch itself, if it was caught; else 0.
+    package var accessStack: UInt32 = 0
+    package var accessThread: UInt32 = 0
+    /// Number of a `ContextRecord`: that of the get.
+    package var context: UInt32 = 0
+    /// How many bytes of `found` are there.
+    package var foundCount: UInt32 = 0
+    /// The first byte that is not as it should be, from the buffer's first byte; below 0 for an underrun. For a touch that was
+    /// caught: where it was.
+    package var offset: Int64 = 0
+    /// From the first byte that is not as it should be through the last one that was seen; for a touch its bytes, 0 if unknown.
+    package var badBytes: UInt64 = 0
+    /// What all those bytes should be.
+    package var expected: UInt64 = 0
+    /// The bytes at `offset`, at most 16.
+    package var found: (UInt64, UInt64) = (0, 0)
+    /// How long the buffer was held, nanoseconds; held too long only.
+    package var duration: UInt64 = 0
 
     /// The get and first put are older than the history kept: their stacks are 0.
     package static let historyLostFlag: UInt32 = 1
+    /// The touch was a read.
+    package static let readFlag: UInt32 = 2
+    /// The touch was stopped by a guard page: the process ended there.
+    package static let faultFlag: UInt32 = 4
 
     package init() {}
 }

@@ -91,7 +91,9 @@ extension TextReporter {
                     ("got by", stacks.get),
                     ("handed out again in between to", stacks.reissue),
                 ]
-            case .wrongPool, .foreignPut, .wrongCapacity: [("put by", stacks.put), ("got by", stacks.get)]
+            case .poolDestroyed, .heldTooLong: [("got by", stacks.get), ("put by", stacks.put)]
+            case .wrongPool, .foreignPut, .wrongCapacity, .useAfterPut, .overrun:
+                [("put by", stacks.put), ("got by", stacks.get)]
             }
         return titled.compactMap { title, stack in stack.map { (title, $0) } }
     }

@@ -148,6 +148,10 @@ package enum TextReporter {
         case .wrongPool: "wrong pool"
         case .foreignPut: "foreign put"
         case .wrongCapacity: "wrong capacity"
+        case .useAfterPut: "use after put"
+        case .overrun: "overrun"
+        case .poolDestroyed: "pool destroyed"
+        case .heldTooLong: "held too long"
         }
     }
 }

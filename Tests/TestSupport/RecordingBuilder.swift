@@ -12,6 +12,8 @@ package struct RecordingBuilder {
     package var histograms: [UInt64] = []
     /// Whole `CounterShard`s.
     package private(set) var shardWords: [UInt64] = []
+    /// Index 0 is never a context.
+    package var contexts: [ContextRecord] = []
     package var findings: [FindingRecord] = []
     /// Index 0 is never a stack.
     package private(set) var stackWords: [UInt64] = [0]
@@ -144,6 +146,7 @@ package struct RecordingBuilder {
         add(.counters, counters)
         add(.histograms, histograms)
         add(.shards, shardWords)
+        add(.contexts, contexts)
         add(.findings, findings)
         add(.stacks, stackWords)
         add(.ledger, ledger)

@@ -66,7 +66,9 @@ let package = Package(
         .target(name: "CaptureFixtures", path: "Tests/CaptureFixtures"),
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
-        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
+        .testTarget(
+            name: "MempoolReportersTests", dependencies: ["MempoolReporters", "TestSupport"], exclude: ["Golden"]
+        ),
         .testTarget(name: "MempoolBenchmarksTests", dependencies: ["MempoolBenchmarks"]),
         // A program of its own, as it replaces malloc.
         .target(name: "CAllocationProbe", path: "Tests/AllocationProbe/C"),

@@ -62,7 +62,7 @@ let package = Package(
         ),
 
         // Tests.
-        .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .target(name: "TestSupport", dependencies: ["MempoolRecording", "MempoolAnalysis"], path: "Tests/TestSupport"),
         .target(name: "CaptureFixtures", path: "Tests/CaptureFixtures"),
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),

@@ -154,9 +154,11 @@ struct AdviceBuilder {
         guard again > 0, Self.isAbove(Advice.missPercent, again, of: bucket.gets) else { return nil }
         let advice: String
         if bucket.wrongCapacity > again / 2 {
-            advice = "Put whole buffers: \(Sentences.plural(bucket.wrongCapacity, "buffer")) went as slices and had to be replaced."
+            advice =
+                "Put whole buffers: \(Sentences.plural(bucket.wrongCapacity, "buffer")) went as slices and had to be replaced."
         } else if bucket.trimmed > again / 2 {
-            advice = "Raise the pool's idleLimit: \(Sentences.plural(bucket.trimmed, "put")) found no room and gave the memory back."
+            advice =
+                "Raise the pool's idleLimit: \(Sentences.plural(bucket.trimmed, "put")) found no room and gave the memory back."
         } else {
             advice = "Lengthen the pool's decay, or set it to never: the memory goes back to the system between bursts."
         }

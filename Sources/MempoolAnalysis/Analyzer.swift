@@ -40,7 +40,8 @@ package enum Analyzer {
         recorder.partial = !recorder.damage.isEmpty
         addNaming(to: &recorder, names: names, groups: groups, modules: recording.modules)
 
-        let (verdict, reason) = verdict(findings: findings, recorder: recorder, ending: ending)
+        let kept = pools.map(\.report.kept.count).reduce(0, Counter.sum)
+        let (verdict, reason) = verdict(findings: findings, recorder: recorder, ending: ending, kept: kept)
         var report = Report(verdict: verdict, verdictReason: reason)
         report.process = ProcessReport(
             processID: Int(recording.header.processID), commandLine: recording.commandLine,
@@ -61,7 +62,7 @@ package enum Analyzer {
     // MARK: - Verdict
 
     private static func verdict(
-        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding
+        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding, kept: Int
     ) -> (Report.Verdict, String) {
         var running = ""
         var soFar = "."
@@ -73,8 +74,11 @@ package enum Analyzer {
         }
         guard findings.isEmpty else {
             let partial = recorder.partial ? " The report is partial: not all of the recording could be read." : ""
-            return (.findings, Sentences.summary(of: findings) + "." + partial
-                + (running.isEmpty ? "" : running + ": buffers in use now count as leaks so far."))
+            return (
+                .findings,
+                Sentences.summary(of: findings) + "." + partial
+                    + (running.isEmpty ? "" : running + ": buffers in use now count as leaks so far.")
+            )
         }
         if recorder.level == RecorderLevel.off.name {
             return (.inconclusive, "The recorder was off, so nothing was observed.")
@@ -104,7 +108,8 @@ package enum Analyzer {
             )
         }
         if !running.isEmpty { return (.healthy, "Nothing found so far." + running + ".") }
-        return (.healthy, "Every buffer that was got was put, once and whole.")
+        let purpose = kept > 0 ? ", but for \(Sentences.grouped(kept)) that the program keeps on purpose" : ""
+        return (.healthy, "Every buffer that was got was put, once and whole\(purpose).")
     }
 
     private static func notes(

@@ -7,7 +7,7 @@ extension Sentences {
         switch finding.caughtBy {
         case .accessor:
             return "A buffer was \(pastVerb(finding)) after its put\(delay(finding)): \(range(finding)). "
-                + "Its own function noticed it at the touch, and let it go on.\(reissue(finding))"
+                + "The buffer's own check noticed it, and let it go on.\(reissue(finding))"
         case .guardPage:
             return "A buffer was \(pastVerb(finding)) after its put\(delay(finding)): \(range(finding)). "
                 + "A guard page stopped the program there.\(reissue(finding))"
@@ -56,7 +56,8 @@ extension Sentences {
                 case .read: "read"
                 case .write, nil: "written"
                 }
-            return "Memory before the first byte of a buffer was \(what): \(range(finding))\(contents(finding)).\(noticed)"
+            return
+                "Memory before the first byte of a buffer was \(what): \(range(finding))\(contents(finding)).\(noticed)"
         }
         if finding.access == .read {
             return "\(asked(finding)), and more was read: \(range(finding)).\(noticed)"
@@ -98,7 +99,8 @@ extension Sentences {
     private static func range(_ finding: Finding) -> String {
         let offset = finding.offset ?? 0
         guard let bad = finding.badBytes, bad > 0 else { return "at offset \(grouped(offset))" }
-        return bad == 1 ? "1 byte at offset \(grouped(offset))" : "\(grouped(bad)) bytes from offset \(grouped(offset)) on"
+        return bad == 1
+            ? "1 byte at offset \(grouped(offset))" : "\(grouped(bad)) bytes from offset \(grouped(offset)) on"
     }
 
     /// `, found 47 45 54 20 … ("GET ") instead of fd`.

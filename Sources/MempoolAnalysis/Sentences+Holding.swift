@@ -4,7 +4,7 @@ extension Sentences {
     /// `3 buffers`, or what they stand for: `about 384 buffers (sampled 1 in 128: 3 seen)`.
     static func amount(_ finding: Finding, _ circumstances: Circumstances) -> String {
         guard let estimate = finding.estimatedCount else { return plural(finding.count, "buffer") }
-        return "about \(plural(estimate, "buffer")) (sampled 1 in \(grouped(circumstances.sampleInterval)): "
+        return "About \(plural(estimate, "buffer")) (sampled 1 in \(grouped(circumstances.sampleInterval)): "
             + "\(grouped(finding.count)) seen)"
     }
 
@@ -14,7 +14,8 @@ extension Sentences {
         let buffers = amount(finding, circumstances)
         let was = isOne(finding) ? "was" : "were"
         if finding.isUnsampled == true {
-            return "\(buffers) \(was) got and never put. None of the gets was among those that were watched, so the place is "
+            return
+                "\(buffers) \(was) got and never put. None of the gets was among those that were watched, so the place is "
                 + "not known."
         }
         guard let scope = finding.scope else {
@@ -36,7 +37,7 @@ extension Sentences {
         let time = finding.heldSeconds.map(Units.duration) ?? "an unknown time"
         let limit =
             circumstances.heldLimitSeconds > 0
-            ? "; held= allows \(Units.duration(circumstances.heldLimitSeconds))." : "."
+            ? "; the limit, held=, is \(Units.duration(circumstances.heldLimitSeconds))." : "."
         if finding.isStillHeld == true {
             return isOne(finding)
                 ? "\(buffers) got here has been held for \(time) so far\(limit)"

@@ -21,21 +21,27 @@ package enum Sentences {
     /// `3 buffers leaked, 1 double put`, worst first, without a full stop.
     package static func summary(of findings: [Finding]) -> String {
         Finding.Kind.allCases.compactMap { kind in
-            let count = findings.filter { $0.kind == kind }.map(\.count).reduce(0, Counter.sum)
+            let ofKind = findings.filter { $0.kind == kind }
+            let count = ofKind.map { $0.estimatedCount ?? $0.count }.reduce(0, Counter.sum)
             guard count > 0 else { return nil }
-            switch kind {
-            case .leak: return plural(count, "buffer leaked", "buffers leaked")
-            case .doublePut: return plural(count, "double put")
-            case .wrongPool: return plural(count, "put into a wrong pool", "puts into a wrong pool")
-            case .foreignPut: return plural(count, "foreign put")
-            case .wrongCapacity: return plural(count, "put of a wrong capacity", "puts of a wrong capacity")
-            case .useAfterPut: return plural(count, "use after a put", "uses after a put")
-            case .overrun: return plural(count, "overrun")
-            case .poolDestroyed:
-                return plural(count, "buffer outstanding in a destroyed pool", "buffers outstanding in destroyed pools")
-            case .heldTooLong: return plural(count, "buffer held too long", "buffers held too long")
-            }
+            let about = ofKind.contains { $0.estimatedCount != nil } ? "about " : ""
+            return about + named(kind, count)
         }.joined(separator: ", ")
+    }
+
+    private static func named(_ kind: Finding.Kind, _ count: Int) -> String {
+        switch kind {
+        case .leak: return plural(count, "buffer leaked", "buffers leaked")
+        case .doublePut: return plural(count, "double put")
+        case .wrongPool: return plural(count, "put into a wrong pool", "puts into a wrong pool")
+        case .foreignPut: return plural(count, "foreign put")
+        case .wrongCapacity: return plural(count, "put of a wrong capacity", "puts of a wrong capacity")
+        case .useAfterPut: return plural(count, "use after a put", "uses after a put")
+        case .overrun: return plural(count, "overrun")
+        case .poolDestroyed:
+            return plural(count, "buffer outstanding in a destroyed pool", "buffers outstanding in destroyed pools")
+        case .heldTooLong: return plural(count, "buffer held too long", "buffers held too long")
+        }
     }
 
     /// What sentences need to know beside their finding.

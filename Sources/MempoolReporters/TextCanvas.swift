@@ -45,7 +45,8 @@ struct TextCanvas {
     ///
     /// `first` stands before the first line in place of the indent; `firstEmphasis` is its colour.
     mutating func paragraph(
-        _ text: String, indent: String, first: String? = nil, firstEmphasis: Emphasis? = nil, _ emphasis: Emphasis? = nil
+        _ text: String, indent: String, first: String? = nil, firstEmphasis: Emphasis? = nil,
+        _ emphasis: Emphasis? = nil
     ) {
         var line = ""
         var prefix = first.map { first in firstEmphasis.map { paint(first, $0) } ?? first } ?? indent

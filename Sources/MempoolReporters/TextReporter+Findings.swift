@@ -22,8 +22,11 @@ extension TextReporter {
 
     private static func addFinding(_ finding: Finding, number: Int, isRunning: Bool, to canvas: inout TextCanvas) {
         canvas.paragraph(
-            heading(finding, canvas), indent: "   ", first: "\(number). \(headline(finding))", firstEmphasis: .bad
+            heading(finding, canvas), indent: "   ", first: "\(number). \(headline(finding))\(canvas.dot)",
+            firstEmphasis: .bad
         )
+        // What is known from counters alone has neither place nor time.
+        let isTimed = finding.kind != .leak || finding.isUnsampled != true
         if let site = finding.site {
             let function = canvas.clean(site.function)
             if let place = canvas.place(site) {
@@ -31,15 +34,12 @@ extension TextReporter {
             } else {
                 canvas.line("   " + canvas.paint(function, .strong))
             }
-        } else {
-            let isWithoutStack = finding.wrongStack == nil
-            canvas.paragraph(
-                finding.isUnsampled == true && isWithoutStack ? "Not sampled." : isWithoutStack ? "No stack was captured." : "The place has no name; why is told under Recorder.",
-                indent: "   "
-            )
+        } else if finding.wrongStack != nil {
+            canvas.paragraph("The place has no name; why is told under Recorder.", indent: "   ")
+        } else if isTimed {
+            canvas.paragraph("No stack was captured.", indent: "   ")
         }
         canvas.paragraph(canvas.clean(finding.happened), indent: "   ")
-        let isTimed = finding.kind != .leak || finding.isUnsampled != true
         if isTimed { canvas.paragraph(facts(finding, isRunning: isRunning), indent: "   ") }
         if let notes = notes(finding) { canvas.paragraph(canvas.clean(notes), indent: "   ") }
         // The site is marked where it is wrong; the same line may be right in the other stacks.
@@ -72,7 +72,7 @@ extension TextReporter {
         if !finding.pool.isEmpty { parts.append("pool \(canvas.clean(finding.pool))") }
         if let scope = finding.scope { parts.append("scope \(canvas.clean(scope))") }
         if finding.isUnscoped == true { parts.append("unscoped") }
-        return canvas.dot + parts.joined(separator: canvas.dot)
+        return parts.joined(separator: canvas.dot)
     }
 
     /// What more there is to say in numbers.
@@ -100,9 +100,16 @@ extension TextReporter {
                 + finding.threads.map(String.init).joined(separator: ", ")
                 + (more > 0 ? " and \(Sentences.grouped(more)) more" : "")
         }
-        var facts = [first + "."]
+        // One case whose step is told at its stack needs no line of its own.
+        let isTimed =
+            finding.count == 1 && finding.events?.all.contains { $0.ageSeconds == finding.oldestAgeSeconds } == true
+        var facts = isTimed ? [] : [first + "."]
         if let requested = finding.requestedBytes, requested != finding.bytes {
-            facts.append("Asked for \(Units.bytes(requested)) in all.")
+            facts.append(
+                finding.estimatedCount == nil
+                    ? "Asked for \(Units.bytes(requested)) in all."
+                    : "Those seen asked for \(Units.bytes(requested)) in all."
+            )
         }
         if let seconds = finding.secondsBetweenPuts {
             facts.append("The second put came \(Units.duration(seconds)) after the first.")
@@ -155,7 +162,7 @@ extension TextReporter {
                 case .write: "written by"
                 case nil: "touched by"
                 }
-            let before = finding.kind == .overrun ? ("put, and noticed, by", stacks.put, events?.put) : put
+            let before = finding.kind == .overrun ? ("noticed at the put by", stacks.put, events?.put) : put
             titled = [(verb, stacks.access, events?.access), before, got, reissue]
         case .poolDestroyed: titled = [got, ("pool destroyed by", stacks.destroy, events?.destroy)]
         case .heldTooLong: titled = [got, put]

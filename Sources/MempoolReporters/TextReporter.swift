@@ -50,7 +50,8 @@ package enum TextReporter {
         let ending: String
         switch process.ending.kind {
         case .exited: ending = "exited with status \(process.ending.status ?? 0)"
-        case .running: ending = process.ending.isSnapshot ? "was running when it took this snapshot" : "is still running"
+        case .running:
+            ending = process.ending.isSnapshot ? "was running when it took this snapshot" : "is still running"
         case .died:
             if let signal = process.ending.signal {
                 ending = "was killed by signal \(signal)"
@@ -126,19 +127,16 @@ package enum TextReporter {
                 indent: "  "
             )
         }
-        let poison = recorder.poison
-        let half = Units.bytes(max(1, poison.bytes / 2))
-        let poisoned =
-            poison.isWhole
-            ? "whole" : poison.bytes == 0 ? "off" : "the first and last \(half) of what was asked for of each buffer"
-        let canary = recorder.canary
-        let guarded =
-            canary.isWhole
-            ? "all that lies behind the request" : canary.bytes == 0 ? "off" : "\(Units.bytes(canary.bytes)) behind the request"
-        canvas.paragraph(
-            "Checked: poison \(poisoned); canary \(guarded)"
-                + (canary.isWhole || canary.bytes > 0 ? ", 32 bytes before and behind each buffer." : "."), indent: "  "
-        )
+        let half = Units.bytes(max(1, recorder.poison.bytes / 2))
+        let poison =
+            recorder.poison.isWhole
+            ? "whole buffers"
+            : recorder.poison.bytes == 0 ? "off" : "the first and last \(half) of what was asked for of each buffer"
+        canvas.paragraph("Poison: \(poison).", indent: "  ")
+        let behind = recorder.canary.isWhole ? "all" : Units.bytes(recorder.canary.bytes)
+        let canary =
+            recorder.canary.bytes == 0 ? "off" : "\(behind) behind the request, and 32 B before and behind each buffer"
+        canvas.paragraph("Canary: \(canary).", indent: "  ")
         if recorder.guardedGets > 0 || recorder.unguardedGets > 0 {
             canvas.paragraph(
                 "Guard pages: around \(Sentences.plural(recorder.guardedGets, "get"))"

@@ -55,7 +55,8 @@ struct JSONReporterTests {
     @Test func `Every kind of finding has the name of the contract`() {
         #expect(
             Finding.Kind.allCases.map(\.rawValue) == [
-                "double-put", "wrong-pool", "foreign-put", "wrong-capacity", "leak",
+                "double-put", "use-after-put", "overrun", "wrong-pool", "foreign-put", "wrong-capacity",
+                "pool-destroyed", "leak", "held-too-long",
             ]
         )
     }

@@ -32,6 +32,20 @@ struct TextReporterTests {
         #expect(text.utf8.allSatisfy { $0 < 0x80 })
     }
 
+    /// Reports of recordings, by the name of their rendering.
+    static let recorded: [String: @Sendable () throws -> Report] = [
+        "bytes": RecordedReport.bytes, "holding": RecordedReport.holding, "live": RecordedReport.live,
+        "sampled": RecordedReport.sampled, "advice": RecordedReport.advice,
+    ]
+
+    @Test(arguments: recorded.keys.sorted(), [80, 120])
+    func `Reports of recordings are shown in full`(name: String, width: Int) throws {
+        let make = try #require(Self.recorded[name])
+        let text = TextReporter.render(try make(), style: TextStyle(width: width))
+        #expect(text == (try golden(width == 80 ? "\(name).txt" : "\(name)-\(width).txt")))
+        #expect(text.split(separator: "\n").allSatisfy { $0.count <= width })
+    }
+
     @Test func `A report of what could not be observed is short`() {
         let report = Report.inconclusive(because: "No recording appeared.", notes: ["Build the program with the pool."])
         #expect(

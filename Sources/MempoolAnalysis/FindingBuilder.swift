@@ -332,8 +332,8 @@ struct FindingBuilder {
 
     /// By kind as `Finding.Kind` declares, then bytes, then count; ties by place and text, so that the order never depends on chance.
     private static func isWorse(_ left: Finding, _ right: Finding) -> Bool {
-        let leftKind = Finding.Kind.allCases.firstIndex(of: left.kind) ?? 0
-        let rightKind = Finding.Kind.allCases.firstIndex(of: right.kind) ?? 0
+        let leftKind = rank(left)
+        let rightKind = rank(right)
         guard (leftKind, -left.bytes, -left.count) == (rightKind, -right.bytes, -right.count) else {
             return (leftKind, -left.bytes, -left.count) < (rightKind, -right.bytes, -right.count)
         }
@@ -344,6 +344,12 @@ struct FindingBuilder {
         let rightText = Self.text(right.stacks)
         guard leftText == rightText else { return leftText < rightText }
         return (left.scope ?? "", left.happened) < (right.scope ?? "", right.happened)
+    }
+
+    private static func rank(_ finding: Finding) -> Int {
+        // While the program runs, what is out too long is a better hint than what is merely out.
+        if finding.isStillHeld == true { return 2 * (Finding.Kind.allCases.firstIndex(of: .leak) ?? 0) - 1 }
+        return 2 * (Finding.Kind.allCases.firstIndex(of: finding.kind) ?? 0)
     }
 
     private static func text(_ stacks: FindingStacks) -> String {

@@ -72,7 +72,7 @@ package struct CheckedBytes: Codable, Equatable, Sendable {
     package init() {}
 
     /// From the recording's form, where the largest number stands for the whole.
-    init(limit: UInt64) {
+    package init(limit: UInt64) {
         isWhole = limit == .max
         bytes = Int(clamping: limit)
     }

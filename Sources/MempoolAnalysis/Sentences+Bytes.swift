@@ -13,8 +13,8 @@ extension Sentences {
                 + "A guard page stopped the program there.\(reissue(finding))"
         case .poison, .canary, nil:
             let noticed = finding.secondsAfterPut.map { " \(Units.duration($0)) after the put" } ?? ""
-            return "Somebody wrote into a buffer after its put: \(range(finding))\(contents(finding)). "
-                + "Noticed\(noticed), when the bytes were checked; who wrote is not known."
+            return "Somebody wrote into a buffer after its put: \(range(finding)). "
+                + "Noticed\(noticed); who wrote is not known."
         }
     }
 
@@ -57,15 +57,15 @@ extension Sentences {
                 case .write, nil: "written"
                 }
             return
-                "Memory before the first byte of a buffer was \(what): \(range(finding))\(contents(finding)).\(noticed)"
+                "Memory before the first byte of a buffer was \(what): \(range(finding)).\(noticed)"
         }
         if finding.access == .read {
             return "\(asked(finding)), and more was read: \(range(finding)).\(noticed)"
         }
         if let end = writtenBytes(finding), isAdjacent(finding) {
-            return "\(asked(finding)), \(grouped(end)) were written: \(range(finding))\(contents(finding)).\(noticed)"
+            return "\(asked(finding)), \(grouped(end)) were written.\(noticed)"
         }
-        return "\(asked(finding)), and bytes behind that were written: \(range(finding))\(contents(finding)).\(noticed)"
+        return "\(asked(finding)), and bytes behind that were written: \(range(finding)).\(noticed)"
     }
 
     static func adviceOnOverrun(_ finding: Finding) -> String {
@@ -103,14 +103,15 @@ extension Sentences {
             ? "1 byte at offset \(grouped(offset))" : "\(grouped(bad)) bytes from offset \(grouped(offset)) on"
     }
 
-    /// `, found 47 45 54 20 … ("GET ") instead of fd`.
-    private static func contents(_ finding: Finding) -> String {
-        guard let found = finding.foundBytes, !found.isEmpty else { return "" }
+    /// `From offset 100 on: 47 45 54 20 ... "GET ...", should be fd.`; nil if the bytes are not known.
+    package static func contents(_ finding: Finding) -> String? {
+        guard let found = finding.foundBytes, !found.isEmpty, let offset = finding.offset else { return nil }
         let digits = found.split(separator: " ")
-        let more = finding.badBytes.map { $0 > digits.count } ?? false
-        let text = readable(digits.compactMap { UInt8($0, radix: 16) })
-        return ", found \(found)\(more ? " ..." : "")\(text.map { " (\"\($0)\(more ? "..." : "")\")" } ?? "")"
-            + (finding.expectedByte.map { " instead of \($0)" } ?? "")
+        let dots = finding.badBytes.map { $0 > digits.count } == true ? " ..." : ""
+        let text = readable(digits.compactMap { UInt8($0, radix: 16) }).map { " \"\($0)\"\(dots)" } ?? ""
+        let expected = finding.expectedByte.map { ", should be \($0)" } ?? ""
+        return "\(digits.count == 1 ? "At" : "From") offset \(grouped(offset))\(digits.count == 1 ? "" : " on"): "
+            + "\(found)\(dots)\(text)\(expected)."
     }
 
     /// Bytes that are text: whoever wrote them may be recognised by it.

@@ -40,6 +40,7 @@ extension TextReporter {
             canvas.paragraph("No stack was captured.", indent: "   ")
         }
         canvas.paragraph(canvas.clean(finding.happened), indent: "   ")
+        if let contents = Sentences.contents(finding) { canvas.paragraph(canvas.clean(contents), indent: "   ") }
         if isTimed { canvas.paragraph(facts(finding, isRunning: isRunning), indent: "   ") }
         if let notes = notes(finding) { canvas.paragraph(canvas.clean(notes), indent: "   ") }
         // The site is marked where it is wrong; the same line may be right in the other stacks.
@@ -162,8 +163,7 @@ extension TextReporter {
                 case .write: "written by"
                 case nil: "touched by"
                 }
-            let before = finding.kind == .overrun ? ("noticed at the put by", stacks.put, events?.put) : put
-            titled = [(verb, stacks.access, events?.access), before, got, reissue]
+            titled = [(verb, stacks.access, events?.access), put, got, reissue]
         case .poolDestroyed: titled = [got, ("pool destroyed by", stacks.destroy, events?.destroy)]
         case .heldTooLong: titled = [got, put]
         case .wrongPool, .foreignPut, .wrongCapacity: titled = [put, got]

@@ -31,8 +31,8 @@ struct ScopeTests {
         fixture.builder.addSlot(stack: fixture.reading, context: ended)
         fixture.builder.addSlot(stack: fixture.reading, context: open)
         let findings = try fixture.report().findings
-        #expect(findings.map(\.kind) == [.leak, .heldTooLong])
-        #expect(findings.map(\.scope) == ["upload", "download"])
+        #expect(findings.map(\.kind) == [.heldTooLong, .leak])
+        #expect(findings.map(\.scope) == ["download", "upload"])
     }
 
     @Test func `An open scope is told as open`() throws {

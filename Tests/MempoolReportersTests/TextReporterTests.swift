@@ -80,6 +80,72 @@ struct TextReporterTests {
         #expect(text.contains("  Capture was slow: 501 stacks pass through code without frame pointers"))
     }
 
+    @Test func `How much was checked is told in words`() {
+        var report = SampleReports.healthy()
+        let style = TextStyle(width: 1000)
+        func lines() -> [Substring] { TextReporter.render(report, style: style).split(separator: "\n") }
+        #expect(lines().contains("  Poison: the first and last 512 B of what was asked for of each buffer."))
+        #expect(lines().contains("  Canary: 256 B behind the request, and 32 B before and behind each buffer."))
+        report.recorder?.poison = CheckedBytes(limit: .max)
+        report.recorder?.canary = CheckedBytes(limit: 0)
+        report.recorder?.guardedGets = 90
+        report.recorder?.unguardedGets = 1200
+        report.recorder?.heldLimitSeconds = 2.5
+        report.recorder?.failedNotes = 3
+        report.recorder?.dropped.contexts = 4
+        report.recorder?.sampleInterval = 128
+        report.recorder?.isEstimate = true
+        #expect(lines().contains("  Poison: whole buffers."))
+        #expect(lines().contains("  Canary: off."))
+        #expect(lines().contains("  Guard pages: around 90 gets; 1,200 more found no room."))
+        #expect(lines().contains("  Held too long: longer than 2.5 s."))
+        #expect(lines().contains("  Notes: 3 failed and are missing."))
+        #expect(lines().contains("  Dropped, because the recording was full: 4 scopes and notes."))
+        #expect(
+            lines().contains(
+                "  Sampled: one get in 128 was watched, so counts of leaks are estimates. So are the figures of the pools."
+            )
+        )
+    }
+
+    @Test func `Places of what is kept are cut, and unknown ones are named so`() {
+        var report = SampleReports.healthy()
+        report.pools[0].kept.count = 7
+        report.pools[0].kept.bytes = 7 * 512
+        report.pools[0].kept.sites = (0..<7).map { _ in KeptSite(site: nil, count: 1, bytes: 512) }
+        report.recorder?.sampleInterval = 10
+        let text = TextReporter.render(report, style: TextStyle())
+        #expect(text.contains("  kept on purpose: 7 buffers, 3.5 KiB (1 in 10 is seen)\n"))
+        #expect(text.contains("    1 buffer, 512 B, got at an unknown place\n    and at 2 more places\n"))
+    }
+
+    @Test func `Of many notes some are shown and all are counted`() throws {
+        var report = SampleReports.findings()
+        report.findings[1].notes = ["a", "b", "c", "d"]
+        report.findings[1].noteCount = 40
+        #expect(TextReporter.render(report, style: TextStyle()).contains("   notes: a; b; c; and 37 more\n"))
+    }
+
+    @Test func `A leak that only the counters know has neither place nor time`() {
+        var report = SampleReports.healthy()
+        var leak = Finding(kind: .leak, pool: "default", count: 5, bytes: 2560, stacks: FindingStacks())
+        leak.isUnsampled = true
+        leak.happened = "5 buffers were got and never put."
+        leak.advice = "Run with MEMPOOL_DEBUG=full: it names the place."
+        report.findings = [leak]
+        let text = TextReporter.render(report, style: TextStyle())
+        #expect(
+            text.contains(
+                """
+                1. LEAK · 5 buffers · 2.5 KiB · pool default
+                   5 buffers were got and never put.
+                   What to do: Run with MEMPOOL_DEBUG=full: it names the place.
+
+                """
+            )
+        )
+    }
+
     @Test func `The verdict is the first line and the last`() {
         for report in [SampleReports.healthy(), SampleReports.findings()] {
             let lines = TextReporter.render(report, style: TextStyle(width: 200)).split(separator: "\n")

@@ -51,7 +51,8 @@ extension BucketReport {
         requestedBytes = Int(clamping: row.requestedBytes)
         handedOutBytes = Int(clamping: row.handedOutBytes)
         if gets > 0 { hitPercent = Self.percent(gets - min(allocations, gets), of: gets) }
-        if handedOutBytes > 0 {
+        // Each get asks for something; a recorder that sampled may have seen none of them.
+        if handedOutBytes > 0, requestedBytes > 0 {
             wastePercent = Self.percent(handedOutBytes - min(requestedBytes, handedOutBytes), of: handedOutBytes)
         }
     }

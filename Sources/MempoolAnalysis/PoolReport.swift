@@ -100,7 +100,7 @@ package struct BucketReport: Codable, Equatable, Sendable {
     /// What was asked for and what was handed out, bytes in all.
     package var requestedBytes = 0
     package var handedOutBytes = 0
-    /// Share of the bytes handed out that nobody asked for, per cent; nil without a get.
+    /// Share of the bytes handed out that nobody asked for, per cent; nil without a get whose request is known.
     package var wastePercent: Double?
 
     package init(capacity: Int) { self.capacity = capacity }

@@ -253,6 +253,12 @@ struct AnalyzerTests {
         #expect(pool.oversized.gets == 2)
     }
 
+    @Test func `A waste that nobody measured is not shown`() throws {
+        var builder = builder()
+        builder.count(pool: 0, row: 0) { $0.gets = 100 }
+        #expect(try report(builder).pools.first?.buckets.first?.wastePercent == nil)
+    }
+
     @Test func `Requests are listed by size`() throws {
         var builder = builder()
         builder.countRequests(pool: 0, size: 5, count: 2)

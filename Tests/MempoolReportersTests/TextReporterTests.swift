@@ -2,6 +2,8 @@
 
 import Foundation
 import MempoolAnalysis
+import MempoolRecording
+import TestSupport
 import Testing
 
 @testable import MempoolReporters
@@ -44,6 +46,36 @@ struct TextReporterTests {
         let text = TextReporter.render(try make(), style: TextStyle(width: width))
         #expect(text == (try golden(width == 80 ? "\(name).txt" : "\(name)-\(width).txt")))
         #expect(text.split(separator: "\n").allSatisfy { $0.count <= width })
+    }
+
+    @Test func `No mutation of a recording brings the renderings down`() throws {
+        var sample = RecordedReport()
+        for kind in FindingKind.allCases { sample.addFinding(kind) }
+        let scope = sample.builder.addScope("upload", outstanding: 2, lateReturns: 1, slowestReturn: 1)
+        let note = sample.builder.addNote("request", in: scope)
+        sample.builder.addSlot(stack: sample.get, context: note)
+        sample.builder.addSlot(stack: sample.get, context: scope, flags: LedgerFlags.kept)
+        sample.builder.header.heldLimit = 1
+        let directory = try TemporaryDirectory()
+        var generator = SeededGenerator(seed: 4)
+        for round in 0..<(runsLongTests ? 10_000 : 200) {
+            // Every second one as of a program that runs.
+            sample.builder.header.flags = round.isMultiple(of: 2) ? 1 : RecordingHeader.snapshotFlag
+            sample.builder.header.sampleInterval = UInt64(round % 3)
+            var bytes = sample.builder.bytes()
+            for section in [RecordingSection.findings, .contexts, .counters, .ledger] {
+                let entry = bytes.withUnsafeBytes { $0.loadUnaligned(as: RecordingHeader.self) }[section]
+                let start = Int(entry.offset)
+                let end = min(start + Int(entry.capacity) * section.recordBytes, bytes.count)
+                for _ in 0..<8 {
+                    bytes[Int.random(in: start..<end, using: &generator)] = .random(in: 0...255, using: &generator)
+                }
+            }
+            guard let recording = try? Recording(path: directory.write(bytes)) else { continue }
+            let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+            #expect(!TextReporter.render(report, style: TextStyle(maximumFindings: nil)).isEmpty)
+            #expect(JSONReporter.render(report) != "{}\n")
+        }
     }
 
     @Test func `A report of what could not be observed is short`() {

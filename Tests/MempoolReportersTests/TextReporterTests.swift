@@ -58,7 +58,7 @@ struct TextReporterTests {
         sample.builder.header.heldLimit = 1
         let directory = try TemporaryDirectory()
         var generator = SeededGenerator(seed: 4)
-        for round in 0..<(runsLongTests ? 10_000 : 200) {
+        for round in 0..<(runsLongTests ? 10_000 : 60) {
             // Every second one as of a program that runs.
             sample.builder.header.flags = round.isMultiple(of: 2) ? 1 : RecordingHeader.snapshotFlag
             sample.builder.header.sampleInterval = UInt64(round % 3)

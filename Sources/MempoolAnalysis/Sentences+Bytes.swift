@@ -12,7 +12,12 @@ extension Sentences {
             return "A buffer was \(pastVerb(finding)) after its put\(delay(finding)): \(range(finding)). "
                 + "A guard page stopped the program there.\(reissue(finding))"
         case .poison, .canary, nil:
-            let noticed = finding.secondsAfterPut.map { " \(Units.duration($0)) after the put" } ?? ""
+            // The clock is too coarse for less.
+            let noticed =
+                finding.secondsAfterPut.map {
+                    $0 < 0.001 ? " right after the put" : " \(Units.duration($0)) after the put"
+                }
+                ?? ""
             return "Somebody wrote into a buffer after its put: \(range(finding)). "
                 + "Noticed\(noticed); who wrote is not known."
         }
@@ -36,7 +41,7 @@ extension Sentences {
     }
 
     private static func delay(_ finding: Finding) -> String {
-        finding.secondsAfterPut.map { ", \(Units.duration($0)) later" } ?? ""
+        finding.secondsAfterPut.map { $0 < 0.001 ? ", at once" : ", \(Units.duration($0)) later" } ?? ""
     }
 
     private static func reissue(_ finding: Finding) -> String {

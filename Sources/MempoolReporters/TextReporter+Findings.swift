@@ -141,6 +141,14 @@ extension TextReporter {
         return parts.isEmpty ? "" : " " + parts.joined(separator: ", ")
     }
 
+    /// Without the runtime's part of giving up the last reference.
+    private static func destroyer(_ stacks: FindingStacks) -> [Frame]? {
+        guard let stack = stacks.destroy, let first = stack.firstIndex(where: \.isUserCode) else {
+            return stacks.destroy
+        }
+        return Array(stack[first...])
+    }
+
     /// The stacks with their titles, the wrong one first.
     private static func stacks(_ finding: Finding) -> [(String, [Frame], FindingEvent?)] {
         let stacks = finding.stacks
@@ -164,7 +172,7 @@ extension TextReporter {
                 case nil: "touched by"
                 }
             titled = [(verb, stacks.access, events?.access), put, got, reissue]
-        case .poolDestroyed: titled = [got, ("pool destroyed by", stacks.destroy, events?.destroy)]
+        case .poolDestroyed: titled = [got, ("pool destroyed by", destroyer(stacks), events?.destroy)]
         case .heldTooLong: titled = [got, put]
         case .wrongPool, .foreignPut, .wrongCapacity: titled = [put, got]
         }

@@ -116,6 +116,20 @@ struct FindingKindTests {
                 == "A buffer was written to after its put: at offset 5. A guard page stopped the program there.")
     }
 
+    @Test func `A touch too soon after the put for the clock is called at once`() throws {
+        var fixture = fixture
+        for thread in [UInt32(0), 9] {
+            fixture.addFinding(.useAfterPut) {
+                $0.firstPutTime = $0.firstTime
+                $0.accessThread = thread
+                $0.offset = 5
+            }
+        }
+        let happened = try fixture.report().findings.map(\.happened)
+        #expect(happened.contains { $0.hasPrefix("A buffer was written to after its put, at once: at offset 5.") })
+        #expect(happened.contains { $0.contains("Noticed right after the put;") })
+    }
+
     // MARK: - Overrun
 
     @Test func `An overrun says how much was asked for and how much was written`() throws {

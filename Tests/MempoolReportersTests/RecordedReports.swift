@@ -18,6 +18,7 @@ struct RecordedReport {
         2: [SampleReports.read],
         3: [SampleReports.write],
         4: [SampleReports.main],
+        9: [Frame(function: "_swift_release_dealloc", module: "libswiftCore.so", isSystem: true)],
         5: [SampleReports.start],
         6: [Frame(function: "Cache.fill(_:)", file: "/src/app/Sources/app/Cache.swift", line: 17, column: 21)],
         7: [Frame(function: "Server.stop()", file: "/src/app/Sources/app/Server.swift", line: 99, column: 3)],
@@ -35,7 +36,7 @@ struct RecordedReport {
         put = builder.addStack([1, 3, 4, 5])
         touch = builder.addStack([1, 8, 4, 5])
         other = builder.addStack([1, 6, 4, 5])
-        shutDown = builder.addStack([1, 7, 4, 5])
+        shutDown = builder.addStack([1, 9, 7, 4, 5])
     }
 
     mutating func addFinding(_ kind: FindingKind, _ change: (inout FindingRecord) -> Void = { _ in }) {

@@ -140,6 +140,19 @@ struct TextReporterTests {
         )
     }
 
+    @Test func `Pools that cannot be judged share a line`() {
+        var report = SampleReports.healthy()
+        report.advice = (1...7).map { number in
+            Advice(
+                kind: .tooFewOperations, pool: "#\(number)", count: 1, operations: 1000, happened: "", advice: "")
+        }
+        #expect(
+            TextReporter.render(report, style: TextStyle(width: 1000)).contains(
+                "  - Too few operations to judge, fewer than 1,000 gets: pool #1, pool #2, pool #3, pool #4, pool #5, and 2 more.\n"
+            )
+        )
+    }
+
     @Test func `Places of what is kept are cut, and unknown ones are named so`() {
         var report = SampleReports.healthy()
         report.pools[0].kept.count = 7

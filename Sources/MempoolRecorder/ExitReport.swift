@@ -12,7 +12,7 @@ extension Recorder {
     private static let printedFrames = 3
 
     /// One line of the block.
-    private struct Group {
+    struct Group {
         var kind: FindingKind?
         var count: UInt64
         var bytes: UInt64
@@ -56,7 +56,7 @@ extension Recorder {
 
     private func findingGroups() -> [Group] {
         var leaks: [UInt32: Group] = [:]
-        ledger.forEachOutstanding { record in
+        forEachLeak { _, record in
             var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
             group.count += 1
             group.bytes += capacity(of: record)
@@ -66,13 +66,13 @@ extension Recorder {
         cold.withLock { cold in
             cold.findings.forEach { finding in
                 let kind = FindingKind(rawValue: finding.kind)
-                groups.append(Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: finding.putStack))
+                groups.append(Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: finding.siteStack))
             }
         }
         return groups.sorted(by: Group.isWorse)
     }
 
-    private func capacity(of record: LedgerRecord) -> UInt64 {
+    func capacity(of record: LedgerRecord) -> UInt64 {
         let rows = RecordingLimits.bucketRowsPerPool
         let position = Int(record.pool) * rows + Int(record.bucket)
         guard Int(record.bucket) < rows, position < Int(file.published(.counters).pointee) else {
@@ -98,7 +98,7 @@ extension Recorder {
         if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
     }
 
-    private static func describe(_ group: Group) -> String {
+    static func describe(_ group: Group) -> String {
         let times = group.count == 1 ? "once" : "\(group.count) times"
         switch group.kind {
         case nil:
@@ -115,7 +115,7 @@ extension Recorder {
         }
     }
 
-    private static func place(_ names: [String]) -> String {
+    static func place(_ names: [String]) -> String {
         names.isEmpty ? "an unnamed place" : names.joined(separator: " < ")
     }
 
@@ -133,7 +133,7 @@ extension Recorder {
     // MARK: - Names
 
     /// The functions of the first frames outside the pool and the recorder.
-    private func names(of stack: UInt32) -> [String] {
+    func names(of stack: UInt32) -> [String] {
         guard stack > 0 else { return [] }
         let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         var names: [String] = []

@@ -21,7 +21,8 @@ struct FindingTable {
 
     var count: Int { groups.count }
 
-    mutating func add(_ finding: FindingRecord) {
+    /// Enters a finding. True if it is the first of its group.
+    mutating func add(_ finding: FindingRecord) -> Bool {
         let key = Key(
             kind: finding.kind, pool: finding.pool,
             getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack
@@ -32,11 +33,11 @@ struct FindingTable {
             records[known].bytes += finding.bytes
             records[known].lastTime = finding.firstTime
             records[known].reissues = max(records[known].reissues, finding.reissues)
-            return
+            return false
         }
         guard file.reserve(.findings, count: groups.count + 1) != nil else {
             file.header.pointee.dropped.findings += 1
-            return
+            return false
         }
         var finding = finding
         finding.count = 1
@@ -44,6 +45,7 @@ struct FindingTable {
         records[groups.count] = finding
         groups[key] = groups.count
         file.publish(.findings, count: groups.count)
+        return true
     }
 
     /// Calls `body` for each group.

@@ -5,6 +5,7 @@ internal import CMempoolPlatform
 internal import Glibc
 internal import Mempool
 internal import MempoolRecording
+internal import Synchronization
 
 /// Writes every get and put of the process into a recording.
 ///
@@ -20,6 +21,10 @@ final class Recorder: Sendable {
     let shards: ShardTable
     let highWater: HighWater
     let cold: Guarded<Cold>
+    let scopes: ScopeTable
+    let delivery = FindingDelivery()
+    /// What a get has to look at beside its buffer; `Attention`s.
+    let attention = Atomic<UInt32>(0)
     let executable: String
     /// Where the hot path reads and counts; they stay as they are.
     private nonisolated(unsafe) let publishedPools: UnsafeMutablePointer<UInt64>
@@ -35,7 +40,17 @@ final class Recorder: Sendable {
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
         guard let ledger = Ledger(file: file), let stacks = StackTable(file: file),
-            let highWater = HighWater(file: file)
+            let highWater = HighWater(file: file),
+            let scopes = ScopeTable(
+                file: file,
+                makeRoom: { byteCount in
+                    var room: UInt32?
+                    Recorder.withCurrent { recorder in
+                        room = recorder.cold.withLock { $0.strings.room(byteCount) }
+                    }
+                    return room
+                }
+            )
         else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
         }
@@ -45,6 +60,7 @@ final class Recorder: Sendable {
         self.ledger = ledger
         self.stacks = stacks
         self.highWater = highWater
+        self.scopes = scopes
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -60,7 +76,8 @@ final class Recorder: Sendable {
         header.pointee.startRealtime = Self.realtime()
         header.pointee.startMonotonic = cmempool_now()
         header.pointee.lastMonotonic = header.pointee.startMonotonic
-        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount)
+        header.pointee.recorderHeapBytes = UInt64(
+            ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount + ScopeTable.heapBytes)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
         modules.refresh(strings: &strings, executable: executable)
@@ -121,7 +138,8 @@ final class Recorder: Sendable {
             didTrim: { pool, row in
                 Recorder.withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
             },
-            willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } }
+            willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } },
+            diagnostics: RecorderDiagnostics()
         )
     }
 
@@ -165,11 +183,14 @@ final class Recorder: Sendable {
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
+        let attention = attention.load(ordering: .relaxed)
+        let context = attention == 0 ? 0 : self.context(attention)
         let didRecord = ledger.recordGet(
             slot: pointer.pointee.slot, generation: pointer.pointee.generation, request: request,
-            address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
+            address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
+            context: context
         )
-        if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
+        if !didRecord { didDropGet(context) }
         guard let row = counters(pool, bucketRow) else { return }
         if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
         let bin = HotLayout.bin(of: request)
@@ -188,13 +209,22 @@ final class Recorder: Sendable {
         }
     }
 
+    @inline(never)
+    private func didDropGet(_ context: UInt32) {
+        atomicAdd(&file.header.pointee.dropped.ledger, 1)
+        if context != 0 { scopes.didPut(context) }
+    }
+
     @inline(__always)
     private func didPut(_ pointer: UnsafePointer<PutEvent>) {
         let stack = cmempool_capture_stack()
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
-        ledger.recordPut(slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack)
+        let context = ledger.recordPut(
+            slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack
+        )
+        if context != 0 { scopes.didPut(context) }
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         guard let row = counters(pool, bucketRow) else { return }
@@ -209,7 +239,8 @@ final class Recorder: Sendable {
 
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
-        ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+        let context = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+        if context != 0 { scopes.didPut(context) }
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
             if row.pointee.capacity > 0 {
@@ -295,15 +326,18 @@ final class Recorder: Sendable {
         finding.firstPutStack = owner.putStack
         finding.firstPutThread = owner.putThread
         finding.firstPutTime = owner.putTime
+        finding.context = scopes.context(owner.context, at: owner.getTime)
     }
 
-    private func add(_ finding: inout FindingRecord, _ stack: UInt32) {
+    /// - Parameter isUnderPoolLock: Whether the pool holds a lock, so that nothing of the program may be called now.
+    private func add(_ finding: inout FindingRecord, _ stack: UInt32, isUnderPoolLock: Bool = false) {
         finding.putStack = stack
         finding.putThread = cmempool_thread_id()
         finding.firstTime = cmempool_now()
         let complete = finding
-        cold.withLock { $0.findings.add(complete) }
+        if cold.withLock({ $0.findings.add(complete) }) { scopes.pin(complete.context) }
         file.header.pointee.lastMonotonic = complete.firstTime
+        didFind(complete, isUnderPoolLock: isUnderPoolLock)
     }
 
     // MARK: - Stacks
@@ -370,7 +404,7 @@ extension UnsafeMutablePointer<RecordingHeader> {
 
 /// Adds to a counter that several threads count in.
 @inline(__always)
-private func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
+func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
     _ = cmempool_add64(counter, amount)
 }
 

@@ -84,7 +84,7 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     package var lastMonotonic: UInt64 = 0
     /// 0 until a clean exit.
     package var endMonotonic: UInt64 = 0
-    /// `cleanExitFlag`.
+    /// `cleanExitFlag`, `snapshotFlag`.
     package var flags: UInt64 = 0
     package var exitStatus: Int32 = 0
     package var reserved: UInt32 = 0
@@ -119,6 +119,8 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
         ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
 
     package static let cleanExitFlag: UInt64 = 1
+    /// The file is a copy that a running process made of its recording at `lastMonotonic`.
+    package static let snapshotFlag: UInt64 = 2
 
     package init() {}
 

@@ -94,7 +94,7 @@ final class ScopeTable: Sendable {
             let parent = isCurrent(parent) ? parent.number : 0
             guard let number = take(&state) else { return .none }
             var record = ContextRecord()
-            record.name = write(Self.bytes(of: name), to: number, state)
+            record.name = write(Self.bytes(of: name.isEmpty ? "unnamed" : name), to: number, state)
             record.beginTime = cmempool_now()
             publish(record, 1, number, in: parent, isOpen: true, &state)
             return ScopeReference(number: number, serial: Word.serial(cmempool_load64(words + Int(number))))

@@ -61,8 +61,10 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
 
 /// The most a recording holds. What does not fit is counted in the header's dropped counters, and every report shows it.
 package enum RecordingLimits {
-    /// Paths of modules, pool names, the command line: about 1,000 paths of 256 bytes; and a text for each context.
-    package static let stringBytes = 256 * 1024 + contexts * contextTextBytes
+    /// Paths of modules, pool names, the command line: about 1,000 paths of 256 bytes.
+    package static let nameBytes = 256 * 1024
+    /// Those and a text for each context.
+    package static let stringBytes = nameBytes + contexts * contextTextBytes
     /// A process with more than 1,024 shared objects has not been seen; one takes about 20.
     package static let modules = 1024
     /// Pools with numbers beyond this are still recorded in the ledger, but have no counters of their own.

@@ -169,7 +169,8 @@ final class PoolCore: Sendable {
                 givenCapacity: buffer.capacity,
                 capacity: capacity,
                 pool: index,
-                bucketRow: isOversized ? buckets.count : bucket
+                bucketRow: isOversized ? buckets.count : bucket,
+                isPooled: !isOversized
             )
             didPut(&event)
         }
@@ -207,7 +208,8 @@ final class PoolCore: Sendable {
                 givenCapacity: capacity,
                 capacity: capacity,
                 pool: index,
-                bucketRow: bucket
+                bucketRow: bucket,
+                isPooled: true
             )
             didPut(&event)
             // A program's handler of findings may have used this pool meanwhile.
@@ -248,7 +250,7 @@ final class PoolCore: Sendable {
     private func open(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) -> Bool {
         let bucket = buckets[bucket]
         guard magazine.pointee.limit == magazine.pointee.bottom else { return true }
-        guard budget.reserve(1, of: bucket.magazineLimit * bucket.strideBytes) == 1 else { return false }
+        guard budget.reserve(1, of: bucket.magazineLimit * bucket.accountedBytes) == 1 else { return false }
         magazine.pointee.limit = magazine.pointee.bottom + bucket.magazineLimit
         return true
     }
@@ -256,7 +258,7 @@ final class PoolCore: Sendable {
     private func close(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) {
         guard magazine.pointee.limit > magazine.pointee.bottom else { return }
         magazine.pointee.limit = magazine.pointee.bottom
-        budget.release(1, of: buckets[bucket].magazineLimit * buckets[bucket].strideBytes)
+        budget.release(1, of: buckets[bucket].magazineLimit * buckets[bucket].accountedBytes)
     }
 
     /// Moves all but `kept` slots of a magazine to the shelf.
@@ -386,7 +388,7 @@ final class PoolCore: Sendable {
         ThreadCaches.poolWillEnd(self)
         var outstanding = oversized.destroy()
         for bucket in buckets { outstanding += bucket.destroy(budget: budget) }
-        PoolHook.installed?.didDestroyPool(index)
+        PoolHook.installed?.didDestroyPool(index, outstanding)
         // With buffers outstanding, the registry keeps this core, and so their memory and their pool's index.
         if outstanding == 0 { PoolRegistry.remove(index: index) }
     }

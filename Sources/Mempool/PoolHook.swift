@@ -31,6 +31,8 @@ package struct PutEvent {
     package var bucketRow: Int
 
     package var isWrongCapacity: Bool { givenCapacity != capacity }
+    /// Whether the memory stays with the pool; oversized buffers' goes back to the system.
+    package var isPooled: Bool
 }
 
 /// A put that was refused: nothing was touched.
@@ -81,7 +83,7 @@ package struct PoolHook: Sendable {
     package var watchesEveryBuffer: Bool
     /// `zeroes`: the pool overwrites what was asked for at each put, so what lies idle is zero there.
     package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) -> Void
-    package var didDestroyPool: @Sendable (_ pool: Int) -> Void
+    package var didDestroyPool: @Sendable (_ pool: Int, _ outstanding: Int) -> Void
     /// Called with a `GetEvent`. The two that are called all the time are plain functions with a pointer: no context to count
     /// references of, no copy.
     package var didGet: @convention(c) (UnsafeRawPointer) -> Void
@@ -101,7 +103,7 @@ package struct PoolHook: Sendable {
         redZoneBytes: Int,
         watchesEveryBuffer: Bool,
         didCreatePool: @escaping @Sendable (Int, String, [Int], Bool) -> Void,
-        didDestroyPool: @escaping @Sendable (Int) -> Void,
+        didDestroyPool: @escaping @Sendable (Int, Int) -> Void,
         didGet: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didPut: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didRefuse: @escaping @Sendable (RefusedPut) -> Void,

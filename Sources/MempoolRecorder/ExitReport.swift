@@ -27,6 +27,7 @@ extension Recorder {
 
     /// Completes the recording, says what was found, and ends the process with the chosen status if there was nothing else.
     func processWillExit(_ status: CInt) {
+        checkIdleMemory()
         refreshModules()
         let groups = findingGroups()
         let header = file.header
@@ -83,6 +84,22 @@ extension Recorder {
         return capacity == 0 ? record.request : capacity
     }
 
+    /// Stops the process where a finding was made, for a debugger or a core file.
+    func abort(because finding: FindingRecord) -> Never {
+        refreshModules()
+        let kind = FindingKind(rawValue: finding.kind)
+        printLine("stopped by abort= in MEMPOOL_DEBUG: \(kind?.name ?? "finding") in process \(getpid())")
+        let stacks = [
+            ("touched by", finding.accessStack), ("put by", finding.putStack), ("first put by", finding.firstPutStack),
+            ("got by", finding.getStack), ("handed out again to", finding.reissueStack),
+        ]
+        for (title, stack) in stacks where stack > 0 {
+            printLine("  \(title) \(Self.place(names(of: stack, atMost: 12)))")
+        }
+        if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
+        Glibc.abort()
+    }
+
     private func printBlock(_ groups: [Group]) {
         let program = executable.split(separator: "/").last.map(String.init) ?? "program"
         let total = groups.reduce(0) { $0 + $1.count }
@@ -108,7 +125,7 @@ extension Recorder {
         case .wrongCapacity: return "wrong-capacity put, \(times), in "
         case .foreignPut: return "foreign put, \(times), in "
         case .wrongPool: return "put into the wrong pool, \(times), in "
-        case .useAfterPut: return "use after put, \(times), put in "
+        case .useAfterPut: return "use after put, \(times), in "
         case .overrun: return "overrun, \(times), noticed at the put in "
         case .poolDestroyed: return "outstanding in a destroyed pool, \(times), got in "
         case .heldTooLong: return "held too long, \(times), got in "
@@ -133,11 +150,11 @@ extension Recorder {
     // MARK: - Names
 
     /// The functions of the first frames outside the pool and the recorder.
-    func names(of stack: UInt32) -> [String] {
+    func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
         guard stack > 0 else { return [] }
         let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         var names: [String] = []
-        for index in 1...Int(words[0]) where names.count < Self.printedFrames {
+        for index in 1...Int(words[0]) where names.count < limit {
             let word = words[index]
             let isAsync = word & StackWord.asyncBit != 0
             // A return address may already belong to the next function, and libunwind itself looks one byte before.

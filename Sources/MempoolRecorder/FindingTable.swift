@@ -12,6 +12,7 @@ struct FindingTable {
         var getStack: UInt32
         var firstPutStack: UInt32
         var putStack: UInt32
+        var accessStack: UInt32
     }
 
     private let file: RecordingFile
@@ -25,14 +26,16 @@ struct FindingTable {
     mutating func add(_ finding: FindingRecord) -> Bool {
         let key = Key(
             kind: finding.kind, pool: finding.pool,
-            getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack
+            getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack,
+            accessStack: finding.accessStack
         )
         let records = file.records(.findings, as: FindingRecord.self)
         if let known = groups[key] {
-            records[known].count += 1
+            records[known].count += max(1, finding.count)
             records[known].bytes += finding.bytes
             records[known].lastTime = finding.firstTime
             records[known].reissues = max(records[known].reissues, finding.reissues)
+            records[known].duration = max(records[known].duration, finding.duration)
             return false
         }
         guard file.reserve(.findings, count: groups.count + 1) != nil else {
@@ -40,7 +43,7 @@ struct FindingTable {
             return false
         }
         var finding = finding
-        finding.count = 1
+        finding.count = max(1, finding.count)
         finding.lastTime = finding.firstTime
         records[groups.count] = finding
         groups[key] = groups.count

@@ -40,7 +40,7 @@ struct Ledger: @unchecked Sendable {
 
     /// The record of a slot, making room for it; nil if the ledger is full.
     @inline(__always)
-    private func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+    func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
         if UInt64(slot) < cmempool_load64_acquire(published) { return records + slot }
         return grow(toHold: slot)
     }
@@ -67,13 +67,12 @@ struct Ledger: @unchecked Sendable {
         cmempool_store64_release(&record.pointee.sequence, generation << 2 | state)
     }
 
-    /// Enters a get. False if the ledger has no room for the slot.
+    /// Enters a get.
     @inline(__always)
     func recordGet(
-        slot: Int, generation: UInt64, request: Int, address: UInt, pool: Int, bucketRow: Int, stack: UInt32,
-        context: UInt32
-    ) -> Bool {
-        guard let record = record(slot) else { return false }
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, address: UInt,
+        pool: Int, bucketRow: Int, stack: UInt32, context: UInt32
+    ) {
         if record.pointee.sequence & 3 == HotLayout.returned { history.add(slot: slot, ownership(record.pointee)) }
         begin(record, generation: generation)
         record.pointee.request = UInt64(request)
@@ -89,27 +88,28 @@ struct Ledger: @unchecked Sendable {
         record.pointee.bucket = UInt8(truncatingIfNeeded: bucketRow)
         record.pointee.flags = 0
         end(record, generation: generation, HotLayout.outstanding)
-        return true
     }
 
-    /// Enters a put. Returns the context of the get.
+    /// The record of an outstanding slot; nil if the ledger had no room for its get.
     @inline(__always)
-    func recordPut(slot: Int, generation: UInt64, stack: UInt32) -> UInt32 {
-        guard let record = record(slot), record.pointee.sequence >> 2 == generation else { return 0 }
+    func outstanding(slot: Int, generation: UInt64) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard UInt64(slot) < cmempool_load64_acquire(published) else { return nil }
+        let record = records + slot
+        return record.pointee.sequence >> 2 == generation ? record : nil
+    }
+
+    /// Enters a put.
+    @inline(__always)
+    func recordPut(
+        _ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, time: UInt64, stack: UInt32, isPoisoned: Bool
+    ) {
+        if record.pointee.flags & HotLayout.kept != 0 { countKept(.max) }
         begin(record, generation: generation)
-        record.pointee.putTime = cmempool_now()
+        record.pointee.flags = isPoisoned ? HotLayout.poisoned : 0
+        record.pointee.putTime = time
         record.pointee.putStack = stack
         record.pointee.putThread = cmempool_thread_id()
-        if record.pointee.flags & HotLayout.kept != 0 { keepNoLonger(record) }
-        let context = record.pointee.context
         end(record, generation: generation, HotLayout.returned)
-        return context
-    }
-
-    @inline(never)
-    private func keepNoLonger(_ record: UnsafeMutablePointer<LedgerRecord>) {
-        record.pointee.flags &= ~HotLayout.kept
-        countKept(UInt64.max)
     }
 
     /// Marks an outstanding buffer as kept for the life of the process.
@@ -123,8 +123,38 @@ struct Ledger: @unchecked Sendable {
         if cmempool_or8(&records[slot].flags, HotLayout.kept) & HotLayout.kept == 0 { countKept(1) }
     }
 
+    @inline(never)
     private func countKept(_ change: UInt64) {
         file._withUnsafeGuaranteedRef { _ = cmempool_add64(&$0.header.pointee.keptBuffers, change) }
+    }
+
+    /// Marks an idle slot's record as no longer poisoned: its memory goes.
+    func clearPoison(_ record: UnsafeMutablePointer<LedgerRecord>) {
+        let generation = record.pointee.sequence >> 2
+        begin(record, generation: generation)
+        record.pointee.flags = 0
+        end(record, generation: generation, HotLayout.returned)
+    }
+
+    /// Marks the outstanding buffers of a pool that was destroyed, and calls `body` for each.
+    func markDestroyed(pool: Int, _ body: (_ slot: Int, LedgerRecord) -> Void) {
+        for slot in 0..<Int(cmempool_load64_acquire(published)) {
+            let record = records[slot]
+            guard record.state == .outstanding, Int(record.pool) == pool, record.flags & LedgerFlags.kept == 0 else {
+                continue
+            }
+            let generation = record.generation
+            begin(records + slot, generation: generation)
+            records[slot].flags |= LedgerFlags.poolDestroyed
+            end(records + slot, generation: generation, HotLayout.outstanding)
+            body(slot, record)
+        }
+    }
+
+    /// The record of a slot that is not outstanding; nil if there is none.
+    func idle(slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard UInt64(slot) < cmempool_load64_acquire(published), records[slot].state == .returned else { return nil }
+        return records + slot
     }
 
     /// Who had the buffer of a slot in a given generation: from the record, or from the history if it was re-issued.

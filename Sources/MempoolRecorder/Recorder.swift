@@ -25,7 +25,14 @@ final class Recorder: Sendable {
     let delivery = FindingDelivery()
     /// What a get has to look at beside its buffer; `Attention`s.
     let attention = Atomic<UInt32>(0)
+    let bytes: BufferBytes
+    /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
+    let memory = Guarded(())
     let executable: String
+    /// Nanoseconds a buffer may be held.
+    private let heldLimit: UInt64
+    /// By pool: what idle buffers are filled with.
+    private nonisolated(unsafe) let poisonBytes: UnsafeMutablePointer<UInt8>
     /// Where the hot path reads and counts; they stay as they are.
     private nonisolated(unsafe) let publishedPools: UnsafeMutablePointer<UInt64>
     private nonisolated(unsafe) let bucketCounters: UnsafeMutablePointer<BucketCounters>
@@ -61,6 +68,10 @@ final class Recorder: Sendable {
         self.stacks = stacks
         self.highWater = highWater
         self.scopes = scopes
+        bytes = BufferBytes(poisonLimit: options.poisonLimit, canaryLimit: options.canaryLimit)
+        heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? .max
+        poisonBytes = .allocate(capacity: Self.poolNumbers)
+        poisonBytes.initialize(repeating: BufferBytes.poison, count: Self.poolNumbers)
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -76,6 +87,10 @@ final class Recorder: Sendable {
         header.pointee.startRealtime = Self.realtime()
         header.pointee.startMonotonic = cmempool_now()
         header.pointee.lastMonotonic = header.pointee.startMonotonic
+        header.pointee.sampleInterval = options.level == .sampled ? UInt64(options.sampleInterval) : 1
+        header.pointee.poisonLimit = options.poisonLimit == .max ? .max : UInt64(options.poisonLimit)
+        header.pointee.canaryLimit = options.canaryLimit == .max ? .max : UInt64(options.canaryLimit)
+        header.pointee.heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? 0
         header.pointee.recorderHeapBytes = UInt64(
             ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount + ScopeTable.heapBytes)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
@@ -85,6 +100,9 @@ final class Recorder: Sendable {
         // Last, so that a file whose set-up was cut short is not taken for a recording.
         cmempool_store64_release(file.base.assumingMemoryBound(to: UInt64.self), RecordingLayout.magic)
     }
+
+    /// One more than the highest number a pool can have.
+    private static let poolNumbers = 1024
 
     private static func executablePath() -> String {
         var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
@@ -130,7 +148,7 @@ final class Recorder: Sendable {
             didCreatePool: { pool, name, capacities, zeroes in
                 Recorder.withCurrent { $0.didCreatePool(pool, name, capacities, zeroes) }
             },
-            didDestroyPool: { pool in Recorder.withCurrent { $0.didDestroyPool(pool) } },
+            didDestroyPool: { pool, outstanding in Recorder.withCurrent { $0.didDestroyPool(pool, outstanding) } },
             didGet: { event in Recorder.withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
             didPut: { event in Recorder.withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
             didRefuse: { put in Recorder.withCurrent { $0.didRefuse(put) } },
@@ -146,6 +164,7 @@ final class Recorder: Sendable {
     // MARK: - Events
 
     private func didCreatePool(_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) {
+        if pool < Self.poolNumbers { poisonBytes[pool] = zeroes ? 0 : BufferBytes.poison }
         cold.withLock { cold in
             let rows = RecordingLimits.bucketRowsPerPool
             guard pool < RecordingLimits.pools, capacities.count < rows,
@@ -172,8 +191,9 @@ final class Recorder: Sendable {
         }
     }
 
-    private func didDestroyPool(_ pool: Int) {
+    private func didDestroyPool(_ pool: Int, _ outstanding: Int) {
         self.pool(pool)?.pointee.state = 2
+        if outstanding > 0 { findOutstanding(inDestroyed: pool) }
     }
 
     @inline(__always)
@@ -185,12 +205,21 @@ final class Recorder: Sendable {
         let request = pointer.pointee.request
         let attention = attention.load(ordering: .relaxed)
         let context = attention == 0 ? 0 : self.context(attention)
-        let didRecord = ledger.recordGet(
-            slot: pointer.pointee.slot, generation: pointer.pointee.generation, request: request,
-            address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
-            context: context
-        )
-        if !didRecord { didDropGet(context) }
+        let slot = pointer.pointee.slot
+        if let record = ledger.record(slot) {
+            if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
+            ledger.recordGet(
+                record, slot: slot, generation: pointer.pointee.generation, request: request,
+                address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
+                context: context
+            )
+            if let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address) {
+                bytes.surround(
+                    base, request: request, capacity: pointer.pointee.capacity, isNew: pointer.pointee.didAllocate)
+            }
+        } else {
+            didDropGet(context)
+        }
         guard let row = counters(pool, bucketRow) else { return }
         if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
         let bin = HotLayout.bin(of: request)
@@ -221,12 +250,24 @@ final class Recorder: Sendable {
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
-        let context = ledger.recordPut(
-            slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack
-        )
-        if context != 0 { scopes.didPut(context) }
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
+        let generation = pointer.pointee.generation
+        if let record = ledger.outstanding(slot: pointer.pointee.slot, generation: generation) {
+            let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
+            let request = Int(truncatingIfNeeded: record.pointee.request)
+            let capacity = pointer.pointee.capacity
+            if let base, let damage = bytes.damage(around: base, request: request, capacity: capacity) {
+                addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
+            }
+            let time = cmempool_now()
+            if time &- record.pointee.getTime > heldLimit { addHeld(record.pointee, pointer.pointee, time, stack) }
+            // Oversized buffers go back to the system now.
+            let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled
+            if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
+            ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
+            if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
+        }
         guard let row = counters(pool, bucketRow) else { return }
         if row.pointee.capacity > 0, let shard = shard(pool) {
             cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, 1)
@@ -239,8 +280,17 @@ final class Recorder: Sendable {
 
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
-        let context = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
-        if context != 0 { scopes.didPut(context) }
+        if let record = ledger.outstanding(slot: event.slot, generation: event.generation) {
+            if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)),
+                let damage = bytes.damage(
+                    around: base, request: Int(record.pointee.request), capacity: event.capacity)
+            {
+                addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+            }
+            ledger.recordPut(
+                record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)
+            if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
+        }
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
             if row.pointee.capacity > 0 {
@@ -263,10 +313,6 @@ final class Recorder: Sendable {
         finding.firstPutStack = 0
         add(&finding, stack)
     }
-
-    private func didAccessAfterPut(_ access: AccessEvent) {}
-
-    private func willRelease(_ slot: Int) {}
 
     private func didRefuse(_ put: RefusedPut) {
         let stack = cmempool_capture_stack()
@@ -312,13 +358,17 @@ final class Recorder: Sendable {
         }
     }
 
-    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
     private func fullGeneration(_ put: RefusedPut) -> UInt64 {
-        let candidate = (put.generation >> 32) << 32 | UInt64(put.ticketGeneration)
-        return candidate > put.generation ? candidate - (1 << 32) : candidate
+        Self.fullGeneration(put.ticketGeneration, now: put.generation)
     }
 
-    private func fill(_ finding: inout FindingRecord, from owner: Ownership) {
+    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
+    static func fullGeneration(_ low: UInt32, now: UInt64) -> UInt64 {
+        let candidate = (now >> 32) << 32 | UInt64(low)
+        return candidate > now ? candidate - (1 << 32) : candidate
+    }
+
+    func fill(_ finding: inout FindingRecord, from owner: Ownership) {
         finding.request = UInt64(owner.request)
         finding.getStack = owner.getStack
         finding.getThread = owner.getThread
@@ -326,19 +376,31 @@ final class Recorder: Sendable {
         finding.firstPutStack = owner.putStack
         finding.firstPutThread = owner.putThread
         finding.firstPutTime = owner.putTime
-        finding.context = scopes.context(owner.context, at: owner.getTime)
+        finding.context = owner.context
     }
 
-    /// - Parameter isUnderPoolLock: Whether the pool holds a lock, so that nothing of the program may be called now.
-    private func add(_ finding: inout FindingRecord, _ stack: UInt32, isUnderPoolLock: Bool = false) {
+    /// Adds a finding about a put that happens now.
+    func add(_ finding: inout FindingRecord, _ stack: UInt32) {
         finding.putStack = stack
         finding.putThread = cmempool_thread_id()
+        add(finding)
+    }
+
+    /// Adds a finding that is seen now.
+    ///
+    /// - Parameter isUnderLock: Whether the pool or the recorder holds a lock, so that nothing of the program may be called.
+    func add(_ finding: FindingRecord, isUnderLock: Bool = false) {
+        var finding = finding
         finding.firstTime = cmempool_now()
+        finding.context = scopes.context(finding.context, at: finding.getTime)
         let complete = finding
         if cold.withLock({ $0.findings.add(complete) }) { scopes.pin(complete.context) }
         file.header.pointee.lastMonotonic = complete.firstTime
-        didFind(complete, isUnderPoolLock: isUnderPoolLock)
+        if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) { abort(because: complete) }
+        didFind(complete, isUnderLock: isUnderLock)
     }
+
+    func poisonByte(ofPool pool: Int) -> UInt8 { pool < Self.poolNumbers ? poisonBytes[pool] : BufferBytes.poison }
 
     // MARK: - Stacks
 

@@ -134,12 +134,12 @@ extension Recorder {
     }
 
     /// Tells the program's handler of a finding that was just entered.
-    func didFind(_ record: FindingRecord, isUnderPoolLock: Bool) {
+    func didFind(_ record: FindingRecord, isUnderLock: Bool) {
         guard delivery.hasHandler else { return }
         var record = record
         record.count = max(record.count, 1)
         let finding = finding(record)
-        guard isUnderPoolLock else {
+        guard isUnderLock else {
             deliverPending()
             return delivery.deliver(finding)
         }
@@ -147,7 +147,8 @@ extension Recorder {
         attention.bitwiseOr(Attention.pending, ordering: .releasing)
     }
 
-    private func deliverPending() {
+    /// Hands over what waits for a moment without locks.
+    func deliverPending() {
         guard attention.load(ordering: .relaxed) & Attention.pending != 0 else { return }
         // First, so that what is added from here on asks for attention again.
         attention.bitwiseAnd(~Attention.pending, ordering: .acquiringAndReleasing)
@@ -167,7 +168,20 @@ extension Recorder {
     func mistakes() -> [Diagnostics.Finding] {
         var records: [FindingRecord] = []
         cold.withLock { cold in cold.findings.forEach { records.append($0) } }
-        return records.map(finding).sorted(by: Self.isLarger)
+        var findings = records.map(finding)
+        // What idle memory shows is entered only when somebody gets it, or at exit, so that it is counted once.
+        var written: [UInt32: FindingRecord] = [:]
+        forEachIdleDamage { slot, record, _ in
+            var group = written[record.putStack] ?? FindingRecord()
+            group.kind = FindingKind.useAfterPut.rawValue
+            group.count += 1
+            group.bytes += capacity(of: record)
+            group.putStack = record.putStack
+            group.context = scopes.context(record.context, at: record.getTime)
+            written[record.putStack] = group
+        }
+        findings += written.values.map(finding)
+        return findings.sorted(by: Self.isLarger)
     }
 
     /// Outstanding buffers by stack, scope and note, the larger groups first.
@@ -224,7 +238,7 @@ extension Recorder {
 extension FindingRecord {
     /// The stack of the place that is to blame.
     var siteStack: UInt32 {
-        if accessStack != 0 { return accessStack }
+        if accessStack > 0 { return accessStack }
         switch FindingKind(rawValue: kind) {
         case .poolDestroyed, .heldTooLong: return getStack
         default: return putStack

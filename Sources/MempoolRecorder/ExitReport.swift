@@ -162,6 +162,8 @@ extension Recorder {
             guard let mangled = Self.functionName(address) else { continue }
             if Self.isOwn(mangled) { continue }
             let name = Self.readable(mangled)
+            // A scope's or a note's.
+            if name.hasPrefix("Swift.TaskLocal.") { continue }
             // Glue that the compiler or the runtime made has no line of its own.
             if ["", "reabstraction", "partial"].contains(name) || mangled.text(after: "completeTask") != nil {
                 continue

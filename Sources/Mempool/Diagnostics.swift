@@ -1,5 +1,7 @@
 // `Diagnostics`: how a program asks the recorder what it has found so far.
 
+internal import CMempoolPlatform
+
 /// What the recorder knows, while the program runs.
 ///
 /// Where no recorder works (release builds without `MEMPOOL_DEBUG`, level off, a build without the package trait `Recorder`,
@@ -76,8 +78,10 @@ public enum Diagnostics {
     ///
     /// To be called by the buffer's owner. A buffer that is not outstanding is left alone.
     public static func keepForLife(_ buffer: borrowing Buffer) {
-        guard buffer.ticket != 0 else { return }
-        recorder?.keep(slot: buffer.slotNumber, generation: buffer.generation)
+        guard buffer.ticket != 0, let recorder,
+            cmempool_load32(SlotTable.generations + buffer.slotNumber) == buffer.generation
+        else { return }
+        recorder.keep(slot: buffer.slotNumber, generation: buffer.generation)
     }
 
     // MARK: - The recorder

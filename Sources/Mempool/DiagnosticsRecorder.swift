@@ -37,6 +37,7 @@ package protocol DiagnosticsRecorder: Sendable {
     func willUseNotes()
 
     func setHandler(_ handler: (@Sendable (Diagnostics.Finding) -> Void)?)
+    /// Marks an outstanding buffer as kept.
     func keep(slot: Int, generation: UInt32)
     func snapshot(to path: String) throws(DiagnosticsError)
 }

@@ -112,15 +112,16 @@ struct Ledger: @unchecked Sendable {
         end(record, generation: generation, HotLayout.returned)
     }
 
-    /// Marks an outstanding buffer as kept for the life of the process.
+    /// Marks an outstanding buffer as kept for the life of the process. False if it has no record.
     ///
     /// Only its owner may call this, so that no put comes in between; if it does all the same, a later owner may be marked.
-    func keep(slot: Int, generation: UInt32) {
+    func keep(slot: Int, generation: UInt32) -> Bool {
         guard let present = read(slot), present.state == .outstanding,
             UInt32(truncatingIfNeeded: present.generation) == generation
-        else { return }
+        else { return false }
         // A byte of its own, so readers see the record before or after, never torn.
         if cmempool_or8(&records[slot].flags, HotLayout.kept) & HotLayout.kept == 0 { countKept(1) }
+        return true
     }
 
     @inline(never)

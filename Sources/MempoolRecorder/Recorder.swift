@@ -25,7 +25,10 @@ final class Recorder: Sendable {
     let delivery = FindingDelivery()
     /// What a get has to look at beside its buffer; `Attention`s.
     let attention = Atomic<UInt32>(0)
+    /// Level sampled: kept buffers without a record, the generation by slot.
+    let unsampledKept = Guarded<[Int: UInt32]>([:])
     let bytes: BufferBytes
+    let caught = CaughtWriters()
     /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
     let memory = Guarded(())
     let executable: String

@@ -97,7 +97,10 @@ struct RecorderDiagnostics: DiagnosticsRecorder {
 
     func setHandler(_ handler: (@Sendable (Diagnostics.Finding) -> Void)?) { recorder?.delivery.setHandler(handler) }
 
-    func keep(slot: Int, generation: UInt32) { recorder?.ledger.keep(slot: slot, generation: generation) }
+    func keep(slot: Int, generation: UInt32) {
+        guard let recorder, !recorder.ledger.keep(slot: slot, generation: generation) else { return }
+        if recorder.options.level == .sampled { recorder.keepUnsampled(slot: slot, generation: generation) }
+    }
 
     func snapshot(to path: String) throws(DiagnosticsError) {
         guard let recorder else { throw .forkedChild }
@@ -132,6 +135,17 @@ extension Recorder {
         }
         return scopes.didGet(in: scope)
     }
+
+    /// Counts a kept buffer whose get was not sampled. Its put is not seen: it counts until its slot is kept again.
+    func keepUnsampled(slot: Int, generation: UInt32) {
+        unsampledKept.withLock { kept in
+            guard kept[slot] != nil || kept.count < Self.unsampledKeptLimit else { return }
+            if kept.updateValue(generation, forKey: slot) == nil { atomicAdd(&file.header.pointee.keptBuffers, 1) }
+        }
+    }
+
+    /// A program keeps few buffers for life; beyond, they count as leaks without a stack.
+    private static let unsampledKeptLimit = 65_536
 
     /// Tells the program's handler of a finding that was just entered.
     func didFind(_ record: FindingRecord, isUnderLock: Bool) {

@@ -3,7 +3,7 @@
 extension Diagnostics {
     /// One diagnosed mistake, or equal ones: the same kind at the same place.
     public struct Finding: Sendable, Hashable, CustomStringConvertible {
-        /// What was done wrong; mempool(7) explains the words.
+        /// The kinds of mistakes; mempool(7) explains the words.
         public enum Kind: String, Sendable, CaseIterable {
             case leak
             case doublePut = "double-put"
@@ -16,6 +16,7 @@ extension Diagnostics {
             case heldTooLong = "held-too-long"
         }
 
+        /// What was done wrong.
         public let kind: Kind
         /// How often, or how many buffers.
         public let count: Int

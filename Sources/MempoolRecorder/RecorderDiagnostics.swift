@@ -237,7 +237,9 @@ extension Recorder {
     }
 
     private static func isLarger(_ a: Diagnostics.Finding, _ b: Diagnostics.Finding) -> Bool {
-        (a.bytes, a.count, b.stack, b.scope ?? "", b.note ?? "") > (b.bytes, b.count, a.stack, a.scope ?? "", a.note ?? "")
+        (a.bytes, a.count, b.stack, b.scope ?? "", b.note ?? "") > (
+            b.bytes, b.count, a.stack, a.scope ?? "", a.note ?? ""
+        )
     }
 
     /// Calls `body` for each outstanding record but those of buffers that are kept on purpose, or that are part of another

@@ -177,7 +177,8 @@ private struct SnapshotWriter {
     private func writeAll(_ bytes: UnsafeRawBufferPointer, at offset: Int) throws(SnapshotFailure) {
         var done = 0
         while done < bytes.count {
-            let count = pwrite(descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
+            let count = pwrite(
+                descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(offset + done))
             if count < 0, errno == EINTR { continue }
             guard count > 0 else { throw SnapshotFailure(errorNumber: count < 0 ? errno : ENOSPC) }
             done += count

@@ -242,7 +242,9 @@ struct DiagnosticsTests {
             for _ in 0..<3 { putTwice() }
             putBuffer(getBuffer(1000).dropFirst(16))
             let overrun = getBuffer(100)
-            overrun.withUnsafeMutableBytes { bytes in bytes.baseAddress?.storeBytes(of: 1, toByteOffset: 101, as: UInt8.self) }
+            overrun.withUnsafeMutableBytes { bytes in
+                bytes.baseAddress?.storeBytes(of: 1, toByteOffset: 101, as: UInt8.self)
+            }
             putBuffer(overrun)
             let kinds = told.withLock { $0.map(\.kind) }
             must(kinds == [.doublePut, .doublePut, .doublePut, .wrongCapacity, .overrun], "\(kinds)")

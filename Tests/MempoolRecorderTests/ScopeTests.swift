@@ -150,10 +150,11 @@ struct ScopeTests {
         await #expect(processExitsWith: .exitCode(0)) {
             record("full,quiet")
             leakHere(512)
-            must(try Diagnostics.withCheckedScope("clean") { () -> Int in
-                putBuffer(getBuffer(10))
-                return 7
-            } == 7)
+            must(
+                try Diagnostics.withCheckedScope("clean") { () -> Int in
+                    putBuffer(getBuffer(10))
+                    return 7
+                } == 7)
             let synchronous = failure {
                 try Diagnostics.withCheckedScope("upload") {
                     leakHere(1024)
@@ -163,7 +164,9 @@ struct ScopeTests {
             let error = synchronous as? OutstandingBuffersError
             must(error?.scope == "upload" && error?.findings.map(\.scope) == ["part", "upload"])
             let text = "\(error.map(String.init(describing:)) ?? "")"
-            must(text.hasPrefix("2 buffers outstanding at the end of scope upload\n  leak: 1 buffer, 4 KiB, got in "), text)
+            must(
+                text.hasPrefix("2 buffers outstanding at the end of scope upload\n  leak: 1 buffer, 4 KiB, got in "),
+                text)
             must(text.hasSuffix(", scope upload"), text)
             do {
                 try await Diagnostics.withCheckedScope("asynchronous") {
@@ -174,12 +177,13 @@ struct ScopeTests {
                 must(error.findings.map(\.bytes) == [4096])
             }
             // The body's own error is the one to see.
-            must(failure {
-                try Diagnostics.withCheckedScope("refused") {
-                    leakHere(10)
-                    throw Refusal()
-                }
-            } is Refusal)
+            must(
+                failure {
+                    try Diagnostics.withCheckedScope("refused") {
+                        leakHere(10)
+                        throw Refusal()
+                    }
+                } is Refusal)
             exit(0)
         }
     }

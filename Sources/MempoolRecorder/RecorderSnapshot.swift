@@ -57,7 +57,8 @@ private struct SnapshotWriter {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw SnapshotFailure(errorNumber: errno) }
         try copyLedger()
         try copyFindings()
-        for section in RecordingSection.allCases where section != .ledger && section != .findings {
+        // Strings last: modules and contexts name them.
+        for section in RecordingSection.allCases.reversed() where section != .ledger && section != .findings {
             try copy(section)
         }
         try copyHeader()
@@ -85,7 +86,7 @@ private struct SnapshotWriter {
         switch section {
         case .ledger: 0
         case .stacks: (1 << 20) / section.recordBytes
-        case .strings: 64 << 10
+        case .strings: (64 << 10) + 1024 * RecordingLimits.contextTextBytes
         case .contexts, .findings: 1024
         default: 16
         }

@@ -22,6 +22,7 @@ private func work(_ seed: Int) {
                 buffers.append(getBuffer(10))
                 Diagnostics.withScope("inner") { buffers.append(getBuffer(5000)) }
             }
+            for buffer in buffers { buffer[buffer.count / 2] = UInt8(truncatingIfNeeded: round) }
             buffers.forEach(putBuffer)
             if let last = buffers.last { putBuffer(last) }
         }

@@ -169,6 +169,7 @@ extension RecordingBuilder {
         finding.count = 2
         finding.putStack = stack
         builder.findings.append(finding)
+        builder.contexts = [ContextRecord(), ContextRecord()]
         builder.addSlot(stack: stack)
         builder.addSlot(state: .returned)
         builder.addSlot(state: .empty)

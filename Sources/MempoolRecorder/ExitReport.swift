@@ -12,7 +12,7 @@ extension Recorder {
     private static let printedFrames = 3
 
     /// One line of the block.
-    private struct Group {
+    struct Group {
         var kind: FindingKind?
         var count: UInt64
         var bytes: UInt64
@@ -57,8 +57,7 @@ extension Recorder {
 
     private func findingGroups() -> [Group] {
         var leaks: [UInt32: Group] = [:]
-        ledger.forEachOutstanding { record in
-            guard record.flags & (LedgerFlags.kept | LedgerFlags.poolDestroyed) == 0 else { return }
+        forEachLeak { _, record in
             var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
             group.count += 1
             group.bytes += capacity(of: record)
@@ -68,8 +67,7 @@ extension Recorder {
         cold.withLock { cold in
             cold.findings.forEach { finding in
                 let kind = FindingKind(rawValue: finding.kind)
-                groups.append(
-                    Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: Self.site(of: finding)))
+                groups.append(Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: finding.siteStack))
             }
         }
         return groups.sorted(by: Group.isWorse)
@@ -84,15 +82,6 @@ extension Recorder {
         let capacity = file.records(.counters, as: BucketCounters.self)[position].capacity
         // The row of oversized buffers has no capacity of its own.
         return capacity == 0 ? record.request : capacity
-    }
-
-    /// The stack whose first frame is the one to look at.
-    private static func site(of finding: FindingRecord) -> UInt32 {
-        if finding.accessStack > 0 { return finding.accessStack }
-        switch FindingKind(rawValue: finding.kind) {
-        case .poolDestroyed, .heldTooLong: return finding.getStack
-        default: return finding.putStack
-        }
     }
 
     /// Stops the process where a finding was made, for a debugger or a core file.
@@ -126,7 +115,7 @@ extension Recorder {
         if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
     }
 
-    private static func describe(_ group: Group) -> String {
+    static func describe(_ group: Group) -> String {
         let times = group.count == 1 ? "once" : "\(group.count) times"
         switch group.kind {
         case nil:
@@ -143,7 +132,7 @@ extension Recorder {
         }
     }
 
-    private static func place(_ names: [String]) -> String {
+    static func place(_ names: [String]) -> String {
         names.isEmpty ? "an unnamed place" : names.joined(separator: " < ")
     }
 
@@ -161,7 +150,7 @@ extension Recorder {
     // MARK: - Names
 
     /// The functions of the first frames outside the pool and the recorder.
-    private func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
+    func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
         guard stack > 0 else { return [] }
         let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         var names: [String] = []
@@ -173,6 +162,8 @@ extension Recorder {
             guard let mangled = Self.functionName(address) else { continue }
             if Self.isOwn(mangled) { continue }
             let name = Self.readable(mangled)
+            // A scope's or a note's.
+            if name.hasPrefix("Swift.TaskLocal.") { continue }
             // Glue that the compiler or the runtime made has no line of its own.
             if ["", "reabstraction", "partial"].contains(name) || mangled.text(after: "completeTask") != nil {
                 continue

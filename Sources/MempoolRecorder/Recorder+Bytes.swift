@@ -62,6 +62,7 @@ extension Recorder {
     func willRelease(_ slot: Int) {
         guard let record = ledger.idle(slot: slot), record.pointee.flags & LedgerFlags.poisoned != 0 else { return }
         memory.withLock { _ in
+            showToTools(record.pointee)
             checkPoison(record, slot, isUnderLock: true)
             ledger.clearPoison(record)
         }
@@ -81,8 +82,9 @@ extension Recorder {
         }
         for slot in 0..<ledger.slotCount where ledger.read(slot).map(isPoisoned) ?? false {
             memory.withLock { _ in
-                guard let record = ledger.read(slot), isPoisoned(record),
-                    let base = UnsafeRawPointer(bitPattern: UInt(record.address)),
+                guard let record = ledger.read(slot), isPoisoned(record) else { return }
+                showToTools(record)
+                guard let base = UnsafeRawPointer(bitPattern: UInt(record.address)),
                     let damage = bytes.damage(
                         inPoisoned: base, request: Int(truncatingIfNeeded: record.request),
                         byte: poisonByte(ofPool: Int(record.pool))),
@@ -94,6 +96,14 @@ extension Recorder {
                 body(slot, record, damage)
             }
         }
+    }
+
+    /// Other tools see the recorder itself look at memory that they were told nobody may touch.
+    private func showToTools(_ record: LedgerRecord) {
+        guard cmempool_has_tools(), let base = UnsafeMutableRawPointer(bitPattern: UInt(record.address)) else {
+            return
+        }
+        cmempool_tools_show(base, Int(capacity(of: record)))
     }
 
     /// A buffer's own function was called after the put.

@@ -182,20 +182,25 @@ extension Recorder {
     func mistakes() -> [Diagnostics.Finding] {
         var records: [FindingRecord] = []
         cold.withLock { cold in cold.findings.forEach { records.append($0) } }
-        var findings = records.map(finding)
-        // What idle memory shows is entered only when somebody gets it, or at exit, so that it is counted once.
-        var written: [UInt32: FindingRecord] = [:]
+        return (records + idleMistakes()).map(finding).sorted(by: Self.isLarger)
+    }
+
+    /// What idle memory shows, by the stack of the put. It is entered only when somebody gets the memory, or at exit, so that
+    /// it is counted once.
+    private func idleMistakes() -> [FindingRecord] {
+        // Tools that watch idle memory told of the touch itself, and to look would be one to them.
+        guard !cmempool_has_tools() else { return [] }
+        var groups: [UInt32: FindingRecord] = [:]
         forEachIdleDamage { slot, record, _ in
-            var group = written[record.putStack] ?? FindingRecord()
+            var group = groups[record.putStack] ?? FindingRecord()
             group.kind = FindingKind.useAfterPut.rawValue
             group.count += 1
             group.bytes += capacity(of: record)
             group.putStack = record.putStack
             group.context = scopes.context(record.context, at: record.getTime)
-            written[record.putStack] = group
+            groups[record.putStack] = group
         }
-        findings += written.values.map(finding)
-        return findings.sorted(by: Self.isLarger)
+        return Array(groups.values)
     }
 
     /// Outstanding buffers by stack, scope and note, the larger groups first.

@@ -217,7 +217,7 @@ package struct Benchmark {
             return RecorderCost(
                 firstGetNanoseconds: firstGet.full,
                 firstGetAsleepNanoseconds: firstGet.asleep,
-                buffers: BenchmarkPlan.outstandingBuffers,
+                buffers: plan.outstandingBuffers,
                 size: BenchmarkPlan.recordedSize,
                 stacks: BenchmarkPlan.outstandingStacks,
                 residentBytes: max(0, bare.resident - asleep.resident),
@@ -252,7 +252,7 @@ package struct Benchmark {
     private func outstandingBytes(debug: String) throws(WorkerFailure) -> (resident: Double, recording: Double) {
         let task = WorkerTask(subject: .plain, workload: .outstanding, size: BenchmarkPlan.recordedSize, threads: 1)
         let contender = Contender(name: "outstanding", task: task, debug: debug)
-        let answer = try answer(contender, to: BenchmarkPlan.outstandingBuffers)
+        let answer = try answer(contender, to: plan.outstandingBuffers)
         return (answer[0], answer[1])
     }
 

@@ -94,6 +94,8 @@ struct BenchmarkPlan: Sendable, Equatable {
     var rows: [RowPlan] = []
     /// Whether to measure start, memory and report, which are no rows.
     var measuresRecorder = false
+    /// How many buffers are outstanding while their memory is measured.
+    var outstandingBuffers: Int
     /// The burst of the memory group, MiB; nil without the group.
     var burstMegabytes: Int?
 
@@ -102,12 +104,11 @@ struct BenchmarkPlan: Sendable, Equatable {
     static let threadCounts = [1, 2, 4, 8, 16, 64]
     /// Where the watched pairs are measured: a small request, so that touching its memory is not what takes time.
     static let recordedSize = 512
-    /// How many buffers are outstanding while their memory is measured.
-    static let outstandingBuffers = 1_000_000
     /// From how many different stacks these are got: as many as `cbench_from_stack` has.
     static let outstandingStacks = 1000
 
     init(_ options: BenchmarkOptions) {
+        outstandingBuffers = options.isQuick ? 10_000 : 1_000_000
         for group in BenchmarkGroup.allCases where options.groups.contains(group) {
             rows += Self.rows(of: group, options)
         }

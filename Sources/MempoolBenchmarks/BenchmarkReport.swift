@@ -125,7 +125,7 @@ package struct RecorderCost: Codable, Equatable, Sendable {
     /// What each of these should be at most.
     package enum Limits {
         static let firstGetNanoseconds = 3e6
-        static let residentBytes = 120e6
+        static let residentBytesPerBuffer = 120.0
         static let reportSeconds = 2.0
         static let reportPeakBytes = 300e6
     }

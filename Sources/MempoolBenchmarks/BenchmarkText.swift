@@ -153,11 +153,12 @@ package enum BenchmarkText {
                 milliseconds(Limits.firstGetNanoseconds), "asleep \(milliseconds(cost.firstGetAsleepNanoseconds))",
             ],
             [
-                "\(grouped(cost.buffers)) outstanding", megabytes(cost.residentBytes), megabytes(Limits.residentBytes),
+                "\(grouped(cost.buffers)) outstanding", megabytes(cost.residentBytes),
+                megabytes(Limits.residentBytesPerBuffer * Double(cost.buffers)),
                 "\(each(cost.residentBytes)) bytes each, \(each(cost.recordingBytes)) of them in the recording",
             ],
             [
-                "red zones between them", megabytes(cost.redZoneBytes), "",
+                "red zones between them", megabytes(cost.redZoneBytes), "-",
                 "\(each(cost.redZoneBytes)) bytes each; none with canary=0",
             ],
             [

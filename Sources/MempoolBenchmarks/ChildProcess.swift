@@ -51,7 +51,9 @@ enum ChildProcess {
         var status: Int32 = 0
         var usage = rusage()
         while wait4(child, &status, 0, &usage) < 0 {
-            guard errno == EINTR else { throw WorkerFailure("cannot wait for a process: \(String(cString: strerror(errno)))") }
+            guard errno == EINTR else {
+                throw WorkerFailure("cannot wait for a process: \(String(cString: strerror(errno)))")
+            }
         }
         let signal = status & 0x7F
         return Usage(

@@ -51,7 +51,9 @@ let package = Package(
         .target(name: "CMempoolBenchmarks"),
         .target(
             name: "MempoolBenchmarks",
-            dependencies: ["Mempool", "MempoolRecorder", "CMempoolBenchmarks", "CMempoolPlatform"]
+            dependencies: ["Mempool", "MempoolRecorder", "CMempoolBenchmarks", "CMempoolPlatform"],
+            // Compiled where the benchmark runs, by whatever compilers are there.
+            resources: [.embedInCode("Peers/instrumented.c")]
         ),
         .executableTarget(
             name: "mempool-doctor",

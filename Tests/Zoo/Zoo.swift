@@ -13,10 +13,10 @@ enum Zoo {
         case "list" where arguments.count == 1:
             for place in Place.all {
                 for kind in Mistake.Kind.allCases where !place.impossible.contains(kind) {
-                    print("fault", kind.rawValue, place.name, kind.isGet ? "get" : "put", Place.repetitions)
+                    print("fault", kind.rawValue, place.name, kind.verb, Place.repetitions, kind.debugKeys)
                 }
             }
-            for specimen in Correct.all { print("correct", specimen.name) }
+            for specimen in Correct.all { print("correct", specimen.debugKeys + ":", specimen.name) }
         case "fault" where arguments.count == 3:
             guard let kind = Mistake.Kind(rawValue: arguments[1]),
                 let place = Place.all.first(where: { $0.name == arguments[2] })

@@ -157,7 +157,10 @@ extension Correct {
                     let other = getBuffer(size)
                     fill(other, 2)
                     let data = BufferPool.shared.dispatchData(owning: other, putOn: queue)
-                    precondition(data.last == 2)
+                    // Not a subscript: those of DispatchData leak what they map.
+                    var bytes = [UInt8](repeating: 0, count: size)
+                    bytes.withUnsafeMutableBytes { data.copyBytes(to: $0, count: size) }
+                    precondition(bytes.allSatisfy { $0 == 2 })
                 }
                 let limit = DispatchTime.now() + .seconds(20)
                 while getStats().inUse > 0, DispatchTime.now() < limit { queue.sync {} }

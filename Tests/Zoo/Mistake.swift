@@ -135,6 +135,14 @@ struct Mistake: Sendable {
 enum Pools {
     static let main = BufferPool()
     static let other = BufferPool()
+    private static let made = Box<[BufferPool]>([])
+
+    /// A new one.
+    static func another() -> BufferPool {
+        let pool = BufferPool()
+        made.with { $0.append(pool) }
+        return pool
+    }
 }
 
 extension Buffer {

@@ -56,7 +56,7 @@ extension Place {
             ]
         ) { oversized($0, bytes: 20 << 20) },
         // A pool for each, as what one prepares shall not be the re-issue of another.
-        Place(name: "exit-handler", pool: { BufferPool() }, isLate: true) { atExit($0) },
+        Place(name: "exit-handler", pool: { Pools.another() }, isLate: true) { atExit($0) },
     ]
 }
 

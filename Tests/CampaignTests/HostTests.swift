@@ -170,7 +170,7 @@ import Testing
     ) throws {
         let scratch = try Scratch()
         let path = scratch.file("recording")
-        let signals = runsLong ? 500_000 : 5_000
+        let signals = runsLong ? 50_000 : 5_000
         let end = try Program.run(
             ["/usr/bin/timeout", "-s", "KILL", "300", Program.folder + "/zoo", "signals", handler, "\(signals)"],
             environment: ["MEMPOOL_DEBUG": "\(level),recording=\(path)"], in: scratch)

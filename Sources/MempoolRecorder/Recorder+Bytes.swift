@@ -6,6 +6,33 @@ internal import Glibc
 internal import Mempool
 internal import MempoolRecording
 
+/// The last owners whose writes after the put were caught in the act, so that the poison does not tell them a second time.
+///
+/// Thread-safe: each entry is one word.
+struct CaughtWriters: @unchecked Sendable {
+    // Unchecked: the words are atomic.
+    private static let count = 256
+    private let words: UnsafeMutablePointer<UInt64>
+
+    init() {
+        words = .allocate(capacity: Self.count)
+        words.initialize(repeating: 0, count: Self.count)
+    }
+
+    /// 24 bits of a slot number and 40 of its generation are more than the time between a put and the next get needs.
+    private static func word(_ slot: Int, _ generation: UInt64) -> UInt64 {
+        UInt64(slot) << 40 | generation & (1 << 40 - 1)
+    }
+
+    func add(slot: Int, generation: UInt64) {
+        cmempool_store64(words + slot % Self.count, Self.word(slot, generation))
+    }
+
+    func holds(slot: Int, generation: UInt64) -> Bool {
+        cmempool_load64(words + slot % Self.count) == Self.word(slot, generation)
+    }
+}
+
 extension Recorder {
     // MARK: - Use after put
 
@@ -21,6 +48,7 @@ extension Recorder {
 
     @inline(never)
     private func addUseAfterPut(_ record: LedgerRecord, _ slot: Int, _ damage: Damage) {
+        if caught.holds(slot: slot, generation: record.generation) { return }
         var finding = finding(.useAfterPut, record, slot)
         finding.fill(damage)
         finding.putStack = record.putStack
@@ -87,6 +115,7 @@ extension Recorder {
         } else {
             finding.flags |= FindingRecord.historyLostFlag
         }
+        if !access.isRead { caught.add(slot: access.slot, generation: generation) }
         if finding.reissues > 0, let next = ledger.owner(slot: access.slot, generation: generation + 2) {
             finding.reissueStack = next.getStack
         }

@@ -21,6 +21,7 @@ final class Recorder: Sendable {
     let highWater: HighWater
     let cold: Guarded<Cold>
     let bytes: BufferBytes
+    let caught = CaughtWriters()
     /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
     let memory = Guarded(())
     let executable: String

@@ -121,6 +121,7 @@ final class Recorder: Sendable {
 
     /// Makes this the recorder that the hook's functions find.
     func becomeCurrent() {
+        cmempool_find_tools()
         startCapturing()
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
     }
@@ -188,14 +189,17 @@ final class Recorder: Sendable {
         let request = pointer.pointee.request
         let slot = pointer.pointee.slot
         if let record = ledger.record(slot) {
+            let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
+            let capacity = pointer.pointee.capacity
+            if cmempool_has_tools(), let base { cmempool_tools_show(base, capacity) }
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
             ledger.recordGet(
                 record, slot: slot, generation: pointer.pointee.generation, request: request,
                 address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
             )
-            if let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address) {
-                bytes.surround(
-                    base, request: request, capacity: pointer.pointee.capacity, isNew: pointer.pointee.didAllocate)
+            if let base {
+                bytes.surround(base, request: request, capacity: capacity, isNew: pointer.pointee.didAllocate)
+                if cmempool_has_tools() { cmempool_tools_did_get(base, request, capacity) }
             }
         } else {
             atomicAdd(&file.header.pointee.dropped.ledger, 1)
@@ -231,6 +235,7 @@ final class Recorder: Sendable {
             let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
             let request = Int(truncatingIfNeeded: record.pointee.request)
             let capacity = pointer.pointee.capacity
+            if cmempool_has_tools(), let base { cmempool_tools_show(base, capacity) }
             if let base, let damage = bytes.damage(around: base, request: request, capacity: capacity) {
                 addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
             }
@@ -240,6 +245,7 @@ final class Recorder: Sendable {
             let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled
             if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
             ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
+            if cmempool_has_tools(), let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
         }
         guard let row = counters(pool, bucketRow) else { return }
         if row.pointee.capacity > 0, let shard = shard(pool) {
@@ -254,11 +260,13 @@ final class Recorder: Sendable {
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
         if let record = ledger.outstanding(slot: event.slot, generation: event.generation) {
-            if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)),
-                let damage = bytes.damage(
-                    around: base, request: Int(record.pointee.request), capacity: event.capacity)
-            {
-                addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+            if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)) {
+                if cmempool_has_tools() { cmempool_tools_show(base, event.capacity) }
+                let request = Int(truncatingIfNeeded: record.pointee.request)
+                if let damage = bytes.damage(around: base, request: request, capacity: event.capacity) {
+                    addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+                }
+                if cmempool_has_tools() { cmempool_tools_did_put(base, event.capacity, false) }
             }
             ledger.recordPut(
                 record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)

@@ -26,6 +26,15 @@ struct Specimen: Hashable, Sendable {
             default: form
             }
         }
+
+        /// Whether the report says that the buffer had another owner meanwhile; nil where it makes no difference.
+        var isReissued: Bool? {
+            switch form {
+            case "double-put", "use-after-put-touch": false
+            case "double-put-reissued", "use-after-put-touch-reissued": true
+            default: nil
+            }
+        }
     }
 
     var name: String
@@ -145,8 +154,7 @@ struct ZooProgram: Sendable {
         }
         let count = report.findings.map(\.count).reduce(0, +)
         guard count == fault.count else { return .wrong("counted \(count) instead of \(fault.count)") }
-        let reissued = fault.form == "double-put" ? false : fault.form == "double-put-reissued" ? true : nil
-        guard report.findings.allSatisfy({ $0.reissued == reissued }) else { return .wrong("re-issue mistaken") }
+        guard report.findings.allSatisfy({ $0.reissued == fault.isReissued }) else { return .wrong("re-issue mistaken") }
         guard let site = marks.site(of: fault) else { return .wrong("no mark in the sources") }
         let other = report.findings.first { $0.site?.file != site.file || $0.site?.line != site.line }
         guard let other else { return .right }

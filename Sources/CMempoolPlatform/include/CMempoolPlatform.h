@@ -253,6 +253,8 @@ typedef enum cmempool_unwinder {
 
 /// Loads libunwind if it is there; otherwise captures follow frame pointers. Not thread-safe: call once.
 cmempool_unwinder cmempool_load_unwinder(void);
+/// Whether the program was linked without an interpreter, so that no library can be loaded into it.
+bool cmempool_is_static_executable(void);
 
 /// The top bit marks a frame that is the resume point of an async parent, not a return address.
 #define CMEMPOOL_ASYNC_FRAME (UINT64_C(1) << 63)

@@ -123,10 +123,12 @@ extension PoolCore {
             guard SlotTable.generation(of: slot) > 0 else { return nil }
             generation &-= 1
         }
+        let shape = bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket)
         let whole = Buffer(
             base: SlotTable.bases[slot],
             count: capacity,
-            shape: bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket),
+            // Whether its get was sampled is not to be seen here; a recorder knows.
+            shape: PoolHook.installed == nil ? shape : shape | BufferShape.watched,
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
         // Between the end of a buffer and the next one there may be a gap that is nobody's.

@@ -205,6 +205,12 @@ public final class BufferPool: Sendable {
 
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
+        if let buffer = unsampledGet(size) { return buffer }
+        return slowestGet(size)
+    }
+
+    @inline(never)
+    private func slowestGet(_ size: Int) -> Buffer {
         do {
             return try tryGet(size)
         } catch {

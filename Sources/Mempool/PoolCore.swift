@@ -78,7 +78,7 @@ final class PoolCore: Sendable {
     @inline(__always)
     private func getFromMagazine(_ size: Int) -> Buffer? {
         guard index < Int(CMEMPOOL_CACHED_POOLS), size > 0, let cache = cmempool_owned_cache(index) else { return nil }
-        var bucket = Int(cmempool_first_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+        var bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
         let bucketCount = Int(cache.pointee.bucket_count)
         while bucket < bucketCount, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
             bucket &+= 1
@@ -117,13 +117,19 @@ final class PoolCore: Sendable {
     private func handOut(_ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool) -> Buffer {
         let generation = cmempool_load32(SlotTable.generations + slot) &+ 1
         cmempool_store32(SlotTable.generations + slot, generation)
+        var didGet = cmempool_watcher_of_gets()
+        var shape = shape
+        if cmempool_sample_interval() > 0 {
+            // The put, which compares shapes, knows a sampled buffer by the same bit.
+            if SampledGets.isNext() { shape |= BufferShape.watched } else { didGet = nil }
+        }
         let buffer = Buffer(
             base: SlotTable.bases[slot],
             count: size,
             shape: shape,
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
-        if let didGet = cmempool_watcher_of_gets() {
+        if let didGet {
             var event = GetEvent(
                 slot: slot,
                 generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
@@ -161,7 +167,9 @@ final class PoolCore: Sendable {
         let high = SlotTable.generationsHigh[slot]
         // One of two racing puts wins this; the other one is the double put.
         guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut) }
-        if let didPut = cmempool_watcher_of_puts() {
+        if let didPut = cmempool_watcher_of_puts(),
+            buffer.shape & BufferShape.watched != 0 || buffer.capacity != capacity
+        {
             var event = PutEvent(
                 slot: buffer.slotNumber,
                 generation: UInt64(high) << 32 | UInt64(buffer.generation),
@@ -198,7 +206,7 @@ final class PoolCore: Sendable {
         let high = SlotTable.generationsHigh[slot]
         // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.
         guard advance(slot, from: buffer.generation) else { return false }
-        if let didPut = cmempool_watcher_of_puts() {
+        if let didPut = cmempool_watcher_of_puts(), buffer.shape & BufferShape.watched != 0 {
             let capacity = buffer.capacity
             var event = PutEvent(
                 slot: buffer.slotNumber,
@@ -379,6 +387,7 @@ final class PoolCore: Sendable {
     /// Ends the pool: nobody can call it any more. Memory of outstanding buffers stays valid.
     func destroy() {
         ThreadCaches.poolWillEnd(self)
+        if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()
         for bucket in buckets { outstanding += bucket.destroy(budget: budget) }
         PoolHook.installed?.didDestroyPool(index)

@@ -60,6 +60,7 @@ struct Contender: Sendable, Equatable {
     static let asleep = "off"
     /// As many frames as `Worker.recordedDepth`: the stack of a request handler.
     static let recording = "full,quiet,frames=16"
+    static let sampling = "sampled,sample=128,quiet,frames=16"
 }
 
 /// One row to be measured.
@@ -146,7 +147,7 @@ struct BenchmarkPlan: Sendable, Equatable {
                 sizedRow(group, .pair, size: size, [("[UInt8](repeating:)", .array), ("allocate", .allocate)])
             }
         case .recorder:
-            return [1, 2].filter { $0 <= options.processors }.map(recorderRow)
+            return [1, 2].filter { $0 <= options.processors }.map(recorderRow) + [sampledRow]
         }
     }
 
@@ -214,6 +215,21 @@ struct BenchmarkPlan: Sendable, Equatable {
                 contender(label, .plain, .scaling, size: usualSize, threads: threads),
                 contender("2 threads", .plain, .scaling, size: usualSize, threads: 2),
             ]
+        )
+    }
+
+    /// Without the calls below `recorderRow`, beside which the difference could not be seen.
+    private static var sampledRow: RowPlan {
+        let size = 512
+        var sampled = contender("sampled 1/128", .plain, .pair, size: size)
+        sampled.debug = Contender.sampling
+        return RowPlan(
+            group: .recorder,
+            workload: "level sampled, one get in 128, no stack below",
+            label: "1 thread",
+            size: size,
+            threads: 1,
+            contenders: [sampled, contender("asleep", .plain, .pair, size: size)]
         )
     }
 

@@ -7,7 +7,9 @@ package enum BenchmarkText {
     ///   - color: Whether control sequences may be used.
     package static func render(_ report: BenchmarkReport, unicode: Bool, color: Bool) -> String {
         var lines: [String] = []
-        for section in sections(report.rows) {
+        let sections = sections(report.rows)
+        let lastOfRecorder = sections.lastIndex { $0[0].group == .recorder }
+        for (number, section) in sections.enumerated() {
             if !lines.isEmpty { lines.append("") }
             lines.append(bold(heading(section), color))
             lines += section[0].group.isList ? list(section) : matrix(section)
@@ -18,7 +20,7 @@ package enum BenchmarkText {
                 }
                 lines += SizeCurve.draw(section, unicode: unicode).map { "  " + $0 }
             }
-            if section[0].group == .recorder, let memory = report.recorderMemory { lines += text(memory) }
+            if number == lastOfRecorder, let memory = report.recorderMemory { lines += text(memory) }
         }
         if report.rows.isEmpty, let memory = report.recorderMemory { lines += text(memory) }
         if let memory = report.memory {
@@ -31,11 +33,13 @@ package enum BenchmarkText {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// Rows that share a table: same group, same threads unless these are what sets the rows apart.
+    /// Rows that share a table: same group and work, same threads unless these are what sets the rows apart.
     private static func sections(_ rows: [BenchmarkRow]) -> [[BenchmarkRow]] {
         var result: [[BenchmarkRow]] = []
         for row in rows {
-            if let last = result.last?.last, last.group == row.group, row.group.isList || last.threads == row.threads {
+            if let last = result.last?.last, last.group == row.group,
+                row.group.isList ? last.workload == row.workload : last.threads == row.threads
+            {
                 result[result.count - 1].append(row)
             } else {
                 result.append([row])

@@ -87,15 +87,16 @@ struct Ledger: @unchecked Sendable {
         return true
     }
 
-    /// Enters a put.
-    @inline(__always)
-    func recordPut(slot: Int, generation: UInt64, stack: UInt32) {
-        guard let record = record(slot), record.pointee.sequence >> 2 == generation else { return }
+    /// Enters a put. False if the get of that generation is not there.
+    @inline(__always) @discardableResult
+    func recordPut(slot: Int, generation: UInt64, stack: UInt32) -> Bool {
+        guard let record = record(slot), record.pointee.sequence >> 2 == generation else { return false }
         begin(record, generation: generation)
         record.pointee.putTime = cmempool_now()
         record.pointee.putStack = stack
         record.pointee.putThread = cmempool_thread_id()
         end(record, generation: generation, HotLayout.returned)
+        return true
     }
 
     /// Who had the buffer of a slot in a given generation: from the record, or from the history if it was re-issued.

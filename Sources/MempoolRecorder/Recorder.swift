@@ -19,6 +19,8 @@ final class Recorder: Sendable {
     let stacks: StackTable
     let shards: ShardTable
     let highWater: HighWater
+    /// Level sampled only.
+    let sampling: Sampling?
     let cold: Guarded<Cold>
     let executable: String
     /// Where the hot path reads and counts; they stay as they are.
@@ -35,7 +37,7 @@ final class Recorder: Sendable {
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
         guard let ledger = Ledger(file: file), let stacks = StackTable(file: file),
-            let highWater = HighWater(file: file)
+            let highWater = HighWater(file: file, unit: options.level == .sampled ? options.sampleInterval : 1)
         else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
         }
@@ -45,6 +47,7 @@ final class Recorder: Sendable {
         self.ledger = ledger
         self.stacks = stacks
         self.highWater = highWater
+        sampling = options.level == .sampled ? Sampling(interval: options.sampleInterval, file: file) : nil
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -107,7 +110,7 @@ final class Recorder: Sendable {
     }
 
     static func hook(_ options: RecorderOptions) -> PoolHook {
-        PoolHook(
+        var hook = PoolHook(
             redZoneBytes: options.canaryLimit > 0 ? 64 : 0,
             watchesEveryBuffer: options.level >= .full,
             didCreatePool: { pool, name, capacities, zeroes in
@@ -123,6 +126,11 @@ final class Recorder: Sendable {
             },
             willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } }
         )
+        if options.level == .sampled {
+            hook.sampleInterval = options.sampleInterval
+            hook.willDestroyPool = { totals in Recorder.withCurrent { $0.sampling?.poolWillEnd(totals) } }
+        }
+        return hook
     }
 
     // MARK: - Events
@@ -171,6 +179,10 @@ final class Recorder: Sendable {
         )
         if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
         guard let row = counters(pool, bucketRow) else { return }
+        if let sampling {
+            sampling.didGet(row, pointer.pointee, histograms + pool * HotLayout.binCount)
+            return highWater.didGet(pool: pool, row: bucketRow)
+        }
         if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
         let bin = HotLayout.bin(of: request)
         if row.pointee.capacity > 0, let shard = shard(pool) {
@@ -194,10 +206,17 @@ final class Recorder: Sendable {
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
-        ledger.recordPut(slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack)
+        let wasRecorded = ledger.recordPut(
+            slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack)
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         guard let row = counters(pool, bucketRow) else { return }
+        if let sampling {
+            // A put by address may be that of any buffer.
+            guard wasRecorded else { return }
+            sampling.didPut(row)
+            return highWater.didPut(pool: pool, row: bucketRow)
+        }
         if row.pointee.capacity > 0, let shard = shard(pool) {
             cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, 1)
             highWater.didPut(row: bucketRow, shard)
@@ -209,7 +228,7 @@ final class Recorder: Sendable {
 
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
-        ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+        let wasRecorded = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
             if row.pointee.capacity > 0 {
@@ -217,7 +236,7 @@ final class Recorder: Sendable {
             } else {
                 atomicAdd(&row.pointee.puts, 1)
             }
-            highWater.didPut(pool: event.pool, row: event.bucketRow)
+            if sampling == nil || wasRecorded { highWater.didPut(pool: event.pool, row: event.bucketRow) }
         }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
@@ -228,7 +247,11 @@ final class Recorder: Sendable {
         finding.givenCapacity = UInt64(event.givenCapacity)
         finding.expectedCapacity = UInt64(event.capacity)
         finding.bytes = UInt64(event.capacity)
-        if let owner = ledger.owner(slot: event.slot, generation: event.generation) { fill(&finding, from: owner) }
+        if let owner = ledger.owner(slot: event.slot, generation: event.generation) {
+            fill(&finding, from: owner)
+        } else if sampling != nil {
+            finding.flags |= FindingRecord.unsampledFlag
+        }
         finding.firstPutStack = 0
         add(&finding, stack)
     }
@@ -256,6 +279,8 @@ final class Recorder: Sendable {
             if let pool = pool(put.pool) { atomicAdd(&pool.pointee.wrongPoolPuts, 1) }
             if let owner = ledger.owner(slot: put.slot, generation: fullGeneration(put)) {
                 fill(&finding, from: owner)
+            } else if sampling != nil {
+                finding.flags |= FindingRecord.unsampledFlag
             }
         case .doublePut:
             finding.kind = FindingKind.doublePut.rawValue
@@ -274,7 +299,8 @@ final class Recorder: Sendable {
         if let owner = ledger.owner(slot: put.slot, generation: first) {
             fill(&finding, from: owner)
         } else {
-            finding.flags |= FindingRecord.historyLostFlag
+            // Sampled or not is no longer known either, but one of many is not is the usual case.
+            finding.flags |= sampling == nil ? FindingRecord.historyLostFlag : FindingRecord.unsampledFlag
         }
         if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first + 2) {
             finding.reissueStack = next.getStack

@@ -200,7 +200,7 @@ package struct FindingRecord: BitwiseCopyable, Sendable {
     /// The pool that issued the buffer, for wrong-pool puts.
     package var issuingPool: UInt32 = 0
     package var slot: UInt32 = 0
-    /// `historyLostFlag`, `readFlag`, `faultFlag`.
+    /// `historyLostFlag`, `readFlag`, `faultFlag`, `unsampledFlag`.
     package var flags: UInt32 = 0
     /// The touch itself, if it was caught; else 0.
     package var accessStack: UInt32 = 0
@@ -227,6 +227,8 @@ package struct FindingRecord: BitwiseCopyable, Sendable {
     package static let readFlag: UInt32 = 2
     /// The touch was stopped by a guard page: the process ended there.
     package static let faultFlag: UInt32 = 4
+    /// Level sampled: the buffer's get was not among the sampled ones, so that get and first put are not known.
+    package static let unsampledFlag: UInt32 = 8
 
     package init() {}
 }

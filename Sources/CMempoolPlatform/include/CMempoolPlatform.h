@@ -53,20 +53,27 @@ typedef struct cmempool_cache {
     uint32_t pool_index;
     uint32_t bucket_count;
     cmempool_vacancies *_Nonnull vacancies;
-    /// By bit width of a size less one: the first bucket that may serve it.
+    /// By bit width of a size less one: the first bucket that may serve it, as the inlined get sees it. While gets are
+    /// sampled it sees the empty magazine behind the last everywhere, and so leaves its path.
     uint8_t first_buckets[72];
+    /// The same, always as it is.
+    uint8_t own_buckets[72];
     cmempool_magazine magazines[];
 } cmempool_cache;
 
 /// One thread's caches by pool index.
 ///
-/// `fast` is what the inlined path reads; it stays empty while a recorder watches, so that every call takes the slow
-/// path, which works on `owned`.
+/// `fast` is what the inlined path reads; it stays empty while a recorder watches every get, so that every call takes the
+/// slow path, which works on `owned`.
 typedef struct cmempool_thread {
     cmempool_cache *_Nullable fast[CMEMPOOL_CACHED_POOLS];
     cmempool_cache *_Nullable owned[CMEMPOOL_CACHED_POOLS];
     uint32_t thread_id;
     uint32_t is_registered;
+    /// Gets until one is sampled, that one included; 0 before the first and while none are.
+    uint32_t until_sampled;
+    /// The state of a generator of random numbers; 0 before its first use.
+    uint64_t random;
 } cmempool_thread;
 
 // Initial-exec: an executable reads its thread pointer without a call, and so does a shared library.
@@ -150,6 +157,13 @@ CMEMPOOL_INLINE uint8_t cmempool_first_bucket(const cmempool_cache *_Nonnull cac
     return cache->first_buckets[width];
 }
 
+CMEMPOOL_INLINE uint8_t cmempool_own_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
+    return cache->own_buckets[width];
+}
+
+CMEMPOOL_INLINE uint32_t cmempool_until_sampled(void) { return cmempool_this_thread.until_sampled; }
+CMEMPOOL_INLINE void cmempool_set_until_sampled(uint32_t gets) { cmempool_this_thread.until_sampled = gets; }
+
 /// Bytes of a cache: one magazine more than there are buckets, then the vacancies.
 CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
     return sizeof(cmempool_cache) + (bucket_count + 1) * (sizeof(cmempool_magazine) + sizeof(cmempool_vacancies));
@@ -230,6 +244,10 @@ CMEMPOOL_INLINE void cmempool_set_watchers(cmempool_watcher _Nullable on_get, cm
     cmempool_get_watcher = on_get;
     cmempool_put_watcher = on_put;
 }
+/// One get in so many is watched, on average; 0 for every one.
+extern uint32_t cmempool_mean_sample_interval;
+CMEMPOOL_INLINE void cmempool_set_sample_interval(uint32_t gets) { cmempool_mean_sample_interval = gets; }
+CMEMPOOL_INLINE uint32_t cmempool_sample_interval(void) { return cmempool_mean_sample_interval; }
 CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_gets(void) { return cmempool_get_watcher; }
 CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_puts(void) { return cmempool_put_watcher; }
 

@@ -123,26 +123,31 @@ final class PoolCore: Sendable {
             // The put, which compares shapes, knows a sampled buffer by the same bit.
             if SampledGets.isNext() { shape |= BufferShape.watched } else { didGet = nil }
         }
-        let buffer = Buffer(
-            base: SlotTable.bases[slot],
-            count: size,
-            shape: shape,
-            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
-        )
+        var base = SlotTable.bases[slot]
         if let didGet {
             var event = GetEvent(
                 slot: slot,
                 generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
                 request: size,
-                address: UInt(bitPattern: buffer.base),
-                capacity: buffer.capacity,
+                address: UInt(bitPattern: base),
+                capacity: BufferShape.capacity(shape),
                 pool: index,
                 bucketRow: bucketRow,
                 didAllocate: didAllocate
             )
+            if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {
+                base = elsewhere
+                SlotTable.bases[slot] = elsewhere
+                event.address = UInt(bitPattern: elsewhere)
+            }
             didGet(&event)
         }
-        return buffer
+        return Buffer(
+            base: base,
+            count: size,
+            shape: shape,
+            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+        )
     }
 
     // MARK: - Put
@@ -180,6 +185,7 @@ final class PoolCore: Sendable {
                 bucketRow: isOversized ? buckets.count : bucket
             )
             didPut(&event)
+            placeBack(slot)
         }
         let isWhole = buffer.capacity == capacity
         if isOversized {
@@ -218,9 +224,16 @@ final class PoolCore: Sendable {
                 bucketRow: bucket
             )
             didPut(&event)
+            placeBack(slot)
         }
         cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
         return true
+    }
+
+    /// Ends a place that a recorder gave the buffer of a slot.
+    @inline(__always)
+    private func placeBack(_ slot: Int) {
+        if let takeBack = cmempool_placer_of_puts(), let home = takeBack(slot) { SlotTable.bases[slot] = home }
     }
 
     /// Moves a slot's generation on from an outstanding one; false if somebody else did.

@@ -69,6 +69,47 @@ package struct AccessEvent {
     package var pool: Int
 }
 
+/// How a recorder places buffers elsewhere than in their pool's memory while they are outstanding. Slots and tickets stay as they
+/// are, and so does what a buffer says of its capacity; the place needs room for the request only.
+package struct BufferPlacer: Sendable {
+    /// Called with a `GetEvent` whose address is the buffer's place in its pool. Gives another place, or nil.
+    package var place: @convention(c) (UnsafeRawPointer) -> UnsafeMutableRawPointer?
+    /// Called with a slot at its put, after `didPut`. Gives its place in its pool if it was elsewhere.
+    package var takeBack: @convention(c) (Int) -> UnsafeMutableRawPointer?
+    /// Who has, or had last, the place elsewhere that an address lies in.
+    package var owner: @Sendable (_ address: UInt) -> PlacedBuffer?
+
+    package init(
+        place: @escaping @convention(c) (UnsafeRawPointer) -> UnsafeMutableRawPointer?,
+        takeBack: @escaping @convention(c) (Int) -> UnsafeMutableRawPointer?,
+        owner: @escaping @Sendable (UInt) -> PlacedBuffer?
+    ) {
+        self.place = place
+        self.takeBack = takeBack
+        self.owner = owner
+    }
+}
+
+/// A buffer that was placed elsewhere at a get.
+package struct PlacedBuffer: Sendable {
+    package var slot: Int
+    /// Of that get.
+    package var generation: UInt64
+    package var base: UInt
+    package var pool: Int
+    package var bucketRow: Int
+    package var capacity: Int
+
+    package init(slot: Int, generation: UInt64, base: UInt, pool: Int, bucketRow: Int, capacity: Int) {
+        self.slot = slot
+        self.generation = generation
+        self.base = base
+        self.pool = pool
+        self.bucketRow = bucketRow
+        self.capacity = capacity
+    }
+}
+
 /// What a recorder installs to be told of every get and put.
 ///
 /// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook that wants every get is
@@ -93,6 +134,8 @@ package struct PoolHook: Sendable {
     /// for slices, and for what is put by its address, whoever got it.
     package var didPut: @convention(c) (UnsafeRawPointer) -> Void
     package var didRefuse: @Sendable (RefusedPut) -> Void
+    /// Places buffers elsewhere; nil to leave them where they are.
+    package var placer: BufferPlacer?
     /// Called before the touch.
     package var didAccessAfterPut: @Sendable (AccessEvent) -> Void
     package var didTrim: @Sendable (_ pool: Int, _ bucketRow: Int) -> Void
@@ -129,6 +172,7 @@ package struct PoolHook: Sendable {
         didSet {
             cmempool_set_sample_interval(installed.map { $0.watchesEveryBuffer ? 0 : UInt32($0.sampleInterval) } ?? 0)
             cmempool_set_watchers(installed?.didGet, installed?.didPut)
+            cmempool_set_placers(installed?.placer?.place, installed?.placer?.takeBack)
         }
     }
 

@@ -46,7 +46,7 @@ enum SampledGets {
         state ^= state >> 27
         thread.pointee.random = state
         let high = (state &* 0x2545_F491_4F6C_DD1D) >> 32
-        return UInt32(truncatingIfNeeded: high * UInt64(bound) >> 32)
+        return UInt32(truncatingIfNeeded: (high * UInt64(bound)) >> 32)
     }
 }
 

@@ -141,6 +141,19 @@ extension Recorder {
 
     // MARK: - Names
 
+    /// The functions of the first frames of a stack, on one line; where they lie in their file if none has a name.
+    func place(of stack: UInt32) -> String {
+        let names = names(of: stack)
+        guard names.isEmpty, stack > 0 else { return Self.place(names) }
+        let address = file.records(.stacks, as: UInt64.self)[Int(stack) + 1] & ~StackWord.asyncBit
+        let modules = UnsafeBufferPointer(
+            start: file.records(.modules, as: ModuleRecord.self), count: Int(file.published(.modules).pointee))
+        guard let module = modules.first(where: { $0.start <= address && address < $0.end }) else {
+            return Self.place(names)
+        }
+        return "the program, at +0x" + String(address - module.base, radix: 16)
+    }
+
     /// The functions of the first frames outside the pool and the recorder.
     private func names(of stack: UInt32) -> [String] {
         guard stack > 0 else { return [] }

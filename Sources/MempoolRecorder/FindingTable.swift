@@ -12,6 +12,7 @@ struct FindingTable {
         var getStack: UInt32
         var firstPutStack: UInt32
         var putStack: UInt32
+        var accessStack: UInt32
     }
 
     private let file: RecordingFile
@@ -24,7 +25,8 @@ struct FindingTable {
     mutating func add(_ finding: FindingRecord) {
         let key = Key(
             kind: finding.kind, pool: finding.pool,
-            getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack
+            getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack,
+            accessStack: finding.accessStack
         )
         let records = file.records(.findings, as: FindingRecord.self)
         if let known = groups[key] {

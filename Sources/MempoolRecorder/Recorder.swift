@@ -107,6 +107,11 @@ final class Recorder: Sendable {
     func becomeCurrent() {
         startCapturing()
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
+        guard options.level == .paranoid else { return }
+        cmempool_set_check_interval(1)
+        guard options.guardShare > 0 else { return }
+        GuardedMemory.shared = GuardedMemory(options: options, file: file)
+        watchFaults()
     }
 
     static func hook(_ options: RecorderOptions) -> PoolHook {
@@ -120,7 +125,11 @@ final class Recorder: Sendable {
             didGet: { event in Recorder.withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
             didPut: { event in Recorder.withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
             didRefuse: { put in Recorder.withCurrent { $0.didRefuse(put) } },
-            didAccessAfterPut: { access in Recorder.withCurrent { $0.didAccessAfterPut(access) } },
+            didAccessAfterPut: { access in
+                // The touch itself will tell, and more exactly.
+                guard !GuardedMemory.isOutOfReach(access.address) else { return }
+                Recorder.withCurrent { $0.didAccessAfterPut(access) }
+            },
             didTrim: { pool, row in
                 Recorder.withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
             },
@@ -130,6 +139,7 @@ final class Recorder: Sendable {
             hook.sampleInterval = options.sampleInterval
             hook.willDestroyPool = { totals in Recorder.withCurrent { $0.sampling?.poolWillEnd(totals) } }
         }
+        if GuardedMemory.shared != nil { hook.placer = GuardedMemory.placer }
         return hook
     }
 

@@ -251,6 +251,19 @@ CMEMPOOL_INLINE uint32_t cmempool_sample_interval(void) { return cmempool_mean_s
 CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_gets(void) { return cmempool_get_watcher; }
 CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_puts(void) { return cmempool_put_watcher; }
 
+/// Gives a buffer that is handed out another place than its own; null for its own.
+typedef void *_Nullable (*cmempool_placer)(const void *_Nonnull event);
+/// Ends that; gives the buffer's own place, null if it was there.
+typedef void *_Nullable (*cmempool_place_taker)(intptr_t slot);
+extern cmempool_placer _Nullable cmempool_get_placer;
+extern cmempool_place_taker _Nullable cmempool_put_placer;
+CMEMPOOL_INLINE void cmempool_set_placers(cmempool_placer _Nullable on_get, cmempool_place_taker _Nullable on_put) {
+    cmempool_get_placer = on_get;
+    cmempool_put_placer = on_put;
+}
+CMEMPOOL_INLINE cmempool_placer _Nullable cmempool_placer_of_gets(void) { return cmempool_get_placer; }
+CMEMPOOL_INLINE cmempool_place_taker _Nullable cmempool_placer_of_puts(void) { return cmempool_put_placer; }
+
 /// Holds the pointer to the recorder in a page that the kernel clears in every forked child, however it was forked.
 void cmempool_set_recorder_root(void *_Nullable root);
 extern void *_Nullable cmempool_recorder_root_page[];
@@ -356,6 +369,66 @@ uint32_t cmempool_capture_stack(void);
 void cmempool_set_check_interval(uint32_t hits);
 /// For tests of the comparison itself: takes every frame-pointer key for exact.
 void cmempool_trust_frame_pointers(bool is_trusting);
+
+/// The identifier of the stack that a thread had when a signal interrupted it, its innermost frame first: that of the
+/// interrupted instruction. For any thread to call, while the interrupted one waits in its handler. Slow.
+///
+/// `context` is what the handler was given; `low` and `high` are the bounds of the interrupted thread's stack.
+uint32_t cmempool_capture_interrupted(const void *_Nonnull context, uintptr_t low, uintptr_t high);
+
+// MARK: - Guard pages
+
+/// Room for a buffer between two guard pages, in use or once used.
+typedef struct cmempool_region {
+    /// Of the get it serves, or served last.
+    uint64_t generation;
+    /// The buffer's first byte.
+    uintptr_t base;
+    /// What can be touched while the buffer is outstanding: whole pages.
+    uintptr_t low;
+    uintptr_t high;
+    uint64_t request;
+    uint64_t capacity;
+    /// Where the buffer lies without guard pages.
+    void *_Nullable home;
+    uint32_t slot;
+    uint32_t pool;
+    uint32_t bucket_row;
+    /// A `cmempool_region_state`; atomic, as other threads and the fault handler read it.
+    uint32_t state;
+    uint32_t room;
+} cmempool_region;
+
+typedef enum cmempool_region_state {
+    CMEMPOOL_REGION_UNUSED = 0,
+    CMEMPOOL_REGION_OUTSTANDING = 1,
+    CMEMPOOL_REGION_PUT = 2,
+} cmempool_region_state;
+
+/// Regions of one size, side by side: room number n is for buffers of up to 2^n pages, which a guard page precedes and
+/// another one follows.
+#define CMEMPOOL_ROOMS 24
+
+/// Makes regions known; once for each room. `regions` has room for `count`.
+void cmempool_set_room(uint32_t room, uintptr_t start, uint32_t count, cmempool_region *_Nonnull regions);
+/// The region that an address lies in, guard pages included; null if none does. Async-signal-safe.
+cmempool_region *_Nullable cmempool_region_at(uintptr_t address);
+
+/// A touch of a guarded address that stopped its thread.
+typedef struct cmempool_fault {
+    uintptr_t address;
+    bool is_read;
+    uint32_t thread_id;
+    /// For `cmempool_capture_interrupted`.
+    const void *_Nonnull context;
+    uintptr_t stack_low;
+    uintptr_t stack_high;
+} cmempool_fault;
+
+/// Has `report` called, on a thread made for it, when a thread faults at an address that lies in a region. The faulting thread waits
+/// meanwhile, and then meets the handlers that were there before. So `report` may do anything: should it need a lock
+/// that the faulting thread holds, that one goes on after some seconds. False if the system refuses.
+bool cmempool_watch_faults(void (*_Nonnull report)(const cmempool_fault *_Nonnull fault));
 
 /// Names the function at a program counter into `name` (mangled); false if it has no name. Slow: for a few lines at exit.
 bool cmempool_function_name(uint64_t program_counter, char *_Nonnull name, size_t name_bytes);

@@ -12,6 +12,8 @@ final class BucketCore: Sendable {
     let capacity: Int
     /// Bytes from one buffer to the next: the capacity, rounded up to what its alignment asks for.
     let strideBytes: Int
+    /// What an idle buffer counts for in limits: the same whether a recorder watches or not.
+    let accountedBytes: Int
     /// Mapped bytes of a slab before its first buffer, beside its shift.
     private let leadBytes: Int
     /// How many idle buffers one thread keeps at most.
@@ -38,6 +40,7 @@ final class BucketCore: Sendable {
     init(capacity: Int, redZoneBytes: Int = 0) {
         self.capacity = capacity
         let alignment = capacity >= 4096 ? 4096 : 64
+        accountedBytes = (capacity + alignment - 1) / alignment * alignment
         strideBytes = (capacity + redZoneBytes + alignment - 1) / alignment * alignment
         // A whole page, so that pages and strides begin at the same place.
         leadBytes = redZoneBytes > 0 ? 4096 : 0
@@ -72,7 +75,7 @@ final class BucketCore: Sendable {
             state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
             return (Int(slot), count)
         }
-        if taken > 0 { budget.release(taken, of: strideBytes) }
+        if taken > 0 { budget.release(taken, of: accountedBytes) }
         return (slot, taken == 0)
     }
 
@@ -158,7 +161,7 @@ final class BucketCore: Sendable {
         let slots = magazine.pointee.bottom
         let count = magazine.pointee.top - slots - kept
         guard count > 0 else { return 0 }
-        let room = budget.reserve(count, of: strideBytes)
+        let room = budget.reserve(count, of: accountedBytes)
         state.withLock { state in
             state.stacks.pushShelf(slots, count: room)
             for index in room..<count { vacate(Int(slots[index]), &state) }
@@ -171,7 +174,7 @@ final class BucketCore: Sendable {
 
     /// Takes one slot of a thread without a magazine. Returns whether it was trimmed.
     func shelve(slot: Int, budget: IdleBudget) -> Bool {
-        let hasRoom = budget.reserve(1, of: strideBytes) == 1
+        let hasRoom = budget.reserve(1, of: accountedBytes) == 1
         var entry = UInt32(truncatingIfNeeded: slot)
         state.withLock { state in
             if hasRoom {
@@ -246,10 +249,10 @@ final class BucketCore: Sendable {
                 }
             }
             guard count > 0 else { break }
-            budget.release(count, of: strideBytes)
+            budget.release(count, of: accountedBytes)
             released += count
         }
-        return released * strideBytes
+        return released * accountedBytes
     }
 
     // MARK: - Stats and end
@@ -287,7 +290,7 @@ final class BucketCore: Sendable {
     func destroy(budget: IdleBudget) -> Int {
         state.withLock { state in
             var outstanding = 0
-            budget.release(state.stacks.shelfCount, of: strideBytes)
+            budget.release(state.stacks.shelfCount, of: accountedBytes)
             state.stacks = SlotStacks()
             state.slotCount = 0
             state.slabs.removeAll { slab in

@@ -104,7 +104,7 @@ public struct Buffer: @unchecked Sendable {
         _ body: (UnsafeMutableRawBufferPointer) throws(E) -> R
     ) throws(E) -> R {
         #if DEBUG
-        checkOwner(0, byteCount, isRead: true)
+        checkOwner(0, byteCount, isRead: false)
         #endif
         return try body(UnsafeMutableRawBufferPointer(start: base, count: byteCount))
     }

@@ -148,7 +148,7 @@ extension PoolCore {
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
         // Between the end of a buffer and the next one there may be a gap that is nobody's.
-        guard let base = whole.base, address - base <= capacity else { return nil }
+        guard let base = whole.base, address - base < capacity else { return nil }
         return whole.dropFirst(address - base)
     }
 }

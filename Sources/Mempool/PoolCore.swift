@@ -182,7 +182,8 @@ final class PoolCore: Sendable {
                 givenCapacity: buffer.capacity,
                 capacity: capacity,
                 pool: index,
-                bucketRow: isOversized ? buckets.count : bucket
+                bucketRow: isOversized ? buckets.count : bucket,
+                isPooled: !isOversized
             )
             didPut(&event)
             placeBack(slot)
@@ -221,7 +222,8 @@ final class PoolCore: Sendable {
                 givenCapacity: capacity,
                 capacity: capacity,
                 pool: index,
-                bucketRow: bucket
+                bucketRow: bucket,
+                isPooled: true
             )
             didPut(&event)
             placeBack(slot)
@@ -264,7 +266,7 @@ final class PoolCore: Sendable {
     private func open(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) -> Bool {
         let bucket = buckets[bucket]
         guard magazine.pointee.limit == magazine.pointee.bottom else { return true }
-        guard budget.reserve(1, of: bucket.magazineLimit * bucket.strideBytes) == 1 else { return false }
+        guard budget.reserve(1, of: bucket.magazineLimit * bucket.accountedBytes) == 1 else { return false }
         magazine.pointee.limit = magazine.pointee.bottom + bucket.magazineLimit
         return true
     }
@@ -272,7 +274,7 @@ final class PoolCore: Sendable {
     private func close(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) {
         guard magazine.pointee.limit > magazine.pointee.bottom else { return }
         magazine.pointee.limit = magazine.pointee.bottom
-        budget.release(1, of: buckets[bucket].magazineLimit * buckets[bucket].strideBytes)
+        budget.release(1, of: buckets[bucket].magazineLimit * buckets[bucket].accountedBytes)
     }
 
     /// Moves all but `kept` slots of a magazine to the shelf.
@@ -403,7 +405,7 @@ final class PoolCore: Sendable {
         if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()
         for bucket in buckets { outstanding += bucket.destroy(budget: budget) }
-        PoolHook.installed?.didDestroyPool(index)
+        PoolHook.installed?.didDestroyPool(index, outstanding)
         // With buffers outstanding, the registry keeps this core, and so their memory and their pool's index.
         if outstanding == 0 { PoolRegistry.remove(index: index) }
     }

@@ -31,6 +31,8 @@ package struct PutEvent {
     package var bucketRow: Int
 
     package var isWrongCapacity: Bool { givenCapacity != capacity }
+    /// Whether the memory stays with the pool; oversized buffers' goes back to the system.
+    package var isPooled: Bool
 }
 
 /// A put that was refused: nothing was touched.
@@ -124,7 +126,7 @@ package struct PoolHook: Sendable {
     package var sampleInterval = 1
     /// `zeroes`: the pool overwrites what was asked for at each put, so what lies idle is zero there.
     package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) -> Void
-    package var didDestroyPool: @Sendable (_ pool: Int) -> Void
+    package var didDestroyPool: @Sendable (_ pool: Int, _ outstanding: Int) -> Void
     /// Called while gets are sampled, with all that a pool has counted, before it ends.
     package var willDestroyPool: @Sendable (_ totals: PoolTotals) -> Void = { _ in }
     /// Called with a `GetEvent`. The two that are called all the time are plain functions with a pointer: no context to count
@@ -147,7 +149,7 @@ package struct PoolHook: Sendable {
         redZoneBytes: Int,
         watchesEveryBuffer: Bool,
         didCreatePool: @escaping @Sendable (Int, String, [Int], Bool) -> Void,
-        didDestroyPool: @escaping @Sendable (Int) -> Void,
+        didDestroyPool: @escaping @Sendable (Int, Int) -> Void,
         didGet: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didPut: @escaping @convention(c) (UnsafeRawPointer) -> Void,
         didRefuse: @escaping @Sendable (RefusedPut) -> Void,

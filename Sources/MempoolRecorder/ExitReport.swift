@@ -27,6 +27,7 @@ extension Recorder {
 
     /// Completes the recording, says what was found, and ends the process with the chosen status if there was nothing else.
     func processWillExit(_ status: CInt) {
+        checkIdleMemory()
         refreshModules()
         let groups = findingGroups()
         let outstanding = sampling?.enterTotals() ?? 0
@@ -64,6 +65,7 @@ extension Recorder {
         var leaks: [UInt32: Group] = [:]
         let buffersPerRecord = UInt64(sampling?.interval ?? 1)
         ledger.forEachOutstanding { record in
+            guard record.flags & (LedgerFlags.kept | LedgerFlags.poolDestroyed) == 0 else { return }
             var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
             group.count += buffersPerRecord
             group.bytes += buffersPerRecord * capacity(of: record)
@@ -73,13 +75,14 @@ extension Recorder {
         cold.withLock { cold in
             cold.findings.forEach { finding in
                 let kind = FindingKind(rawValue: finding.kind)
-                groups.append(Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: finding.putStack))
+                groups.append(
+                    Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: Self.site(of: finding)))
             }
         }
         return groups.sorted(by: Group.isWorse)
     }
 
-    private func capacity(of record: LedgerRecord) -> UInt64 {
+    func capacity(of record: LedgerRecord) -> UInt64 {
         let rows = RecordingLimits.bucketRowsPerPool
         let position = Int(record.pool) * rows + Int(record.bucket)
         guard Int(record.bucket) < rows, position < Int(file.published(.counters).pointee) else {
@@ -88,6 +91,31 @@ extension Recorder {
         let capacity = file.records(.counters, as: BucketCounters.self)[position].capacity
         // The row of oversized buffers has no capacity of its own.
         return capacity == 0 ? record.request : capacity
+    }
+
+    /// The stack whose first frame is the one to look at.
+    private static func site(of finding: FindingRecord) -> UInt32 {
+        if finding.accessStack > 0 { return finding.accessStack }
+        switch FindingKind(rawValue: finding.kind) {
+        case .poolDestroyed, .heldTooLong: return finding.getStack
+        default: return finding.putStack
+        }
+    }
+
+    /// Stops the process where a finding was made, for a debugger or a core file.
+    func abort(because finding: FindingRecord) -> Never {
+        refreshModules()
+        let kind = FindingKind(rawValue: finding.kind)
+        printLine("stopped by abort= in MEMPOOL_DEBUG: \(kind?.name ?? "finding") in process \(getpid())")
+        let stacks = [
+            ("touched by", finding.accessStack), ("put by", finding.putStack), ("first put by", finding.firstPutStack),
+            ("got by", finding.getStack), ("handed out again to", finding.reissueStack),
+        ]
+        for (title, stack) in stacks where stack > 0 {
+            printLine("  \(title) \(Self.place(names(of: stack, atMost: 12)))")
+        }
+        if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
+        Glibc.abort()
     }
 
     private func printBlock(_ groups: [Group]) {
@@ -117,7 +145,7 @@ extension Recorder {
         case .wrongCapacity: return "wrong-capacity put, \(times), in "
         case .foreignPut: return "foreign put, \(times), in "
         case .wrongPool: return "put into the wrong pool, \(times), in "
-        case .useAfterPut: return "use after put, \(times), put in "
+        case .useAfterPut: return "use after put, \(times), in "
         case .overrun: return "overrun, \(times), noticed at the put in "
         case .poolDestroyed: return "outstanding in a destroyed pool, \(times), got in "
         case .heldTooLong: return "held too long, \(times), got in "
@@ -155,11 +183,11 @@ extension Recorder {
     }
 
     /// The functions of the first frames outside the pool and the recorder.
-    private func names(of stack: UInt32) -> [String] {
+    private func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
         guard stack > 0 else { return [] }
         let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         var names: [String] = []
-        for index in 1...Int(words[0]) where names.count < Self.printedFrames {
+        for index in 1...Int(words[0]) where names.count < limit {
             let word = words[index]
             let isAsync = word & StackWord.asyncBit != 0
             // A return address may already belong to the next function, and libunwind itself looks one byte before.

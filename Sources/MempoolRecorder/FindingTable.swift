@@ -30,10 +30,11 @@ struct FindingTable {
         )
         let records = file.records(.findings, as: FindingRecord.self)
         if let known = groups[key] {
-            records[known].count += 1
+            records[known].count += max(1, finding.count)
             records[known].bytes += finding.bytes
             records[known].lastTime = finding.firstTime
             records[known].reissues = max(records[known].reissues, finding.reissues)
+            records[known].duration = max(records[known].duration, finding.duration)
             return
         }
         guard file.reserve(.findings, count: groups.count + 1) != nil else {
@@ -41,7 +42,7 @@ struct FindingTable {
             return
         }
         var finding = finding
-        finding.count = 1
+        finding.count = max(1, finding.count)
         finding.lastTime = finding.firstTime
         records[groups.count] = finding
         groups[key] = groups.count

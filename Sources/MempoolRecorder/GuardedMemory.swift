@@ -107,10 +107,9 @@ final class GuardedMemory: Sendable {
 
     // MARK: - For the recorder
 
-    /// The bytes around a slot's buffer that can be touched, whole pages; nil if the buffer has no guard pages.
-    static func reach(ofSlot slot: Int) -> Range<UInt>? {
-        guard let shared, slot < slotLimit, let region = shared.regions[slot] else { return nil }
-        return region.pointee.low..<region.pointee.high
+    /// The region of a slot's outstanding buffer; nil if that has no guard pages.
+    func region(ofSlot slot: Int) -> UnsafeMutablePointer<cmempool_region>? {
+        slot < Self.slotLimit ? regions[slot] : nil
     }
 
     /// Whether a touch of an address stops its thread, as the buffer there was put.

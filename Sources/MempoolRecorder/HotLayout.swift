@@ -13,6 +13,7 @@ enum HotLayout {
     @inline(__always) static var inProgress: UInt64 { 1 }
     @inline(__always) static var outstanding: UInt64 { 2 }
     @inline(__always) static var returned: UInt64 { 3 }
+    @inline(__always) static var poisoned: UInt8 { 1 }
 
     /// Where the words of a row of a shard are.
     @inline(__always)
@@ -36,6 +37,7 @@ enum HotLayout {
         precondition(shardHistogram == CounterShard.histogramWord && CounterShard.getsWord == 0)
         precondition(CounterShard.putsWord == 1 && CounterShard.requestedBytesWord == 2)
         precondition(inProgress == LedgerState.inProgress.rawValue && returned == LedgerState.returned.rawValue)
+        precondition(poisoned == LedgerFlags.poisoned)
         precondition(outstanding == LedgerState.outstanding.rawValue)
         for size in [1, 15, 16, 17, 511, 512, 513, 4096, 1 << 24, 1 << 47] {
             precondition(bin(of: size) == SizeHistogram.bin(of: size))

@@ -38,7 +38,7 @@ struct Ledger: @unchecked Sendable {
 
     /// The record of a slot, making room for it; nil if the ledger is full.
     @inline(__always)
-    private func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+    func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
         if UInt64(slot) < cmempool_load64_acquire(published) { return records + slot }
         return grow(toHold: slot)
     }
@@ -65,12 +65,12 @@ struct Ledger: @unchecked Sendable {
         cmempool_store64_release(&record.pointee.sequence, generation << 2 | state)
     }
 
-    /// Enters a get. False if the ledger has no room for the slot.
+    /// Enters a get.
     @inline(__always)
     func recordGet(
-        slot: Int, generation: UInt64, request: Int, address: UInt, pool: Int, bucketRow: Int, stack: UInt32
-    ) -> Bool {
-        guard let record = record(slot) else { return false }
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, address: UInt,
+        pool: Int, bucketRow: Int, stack: UInt32
+    ) {
         if record.pointee.sequence & 3 == HotLayout.returned { history.add(slot: slot, ownership(record.pointee)) }
         begin(record, generation: generation)
         record.pointee.request = UInt64(request)
@@ -83,20 +83,66 @@ struct Ledger: @unchecked Sendable {
         record.pointee.putThread = 0
         record.pointee.pool = UInt16(truncatingIfNeeded: pool)
         record.pointee.bucket = UInt8(truncatingIfNeeded: bucketRow)
+        record.pointee.flags = 0
         end(record, generation: generation, HotLayout.outstanding)
-        return true
     }
 
-    /// Enters a put. False if the get of that generation is not there.
-    @inline(__always) @discardableResult
-    func recordPut(slot: Int, generation: UInt64, stack: UInt32) -> Bool {
-        guard let record = record(slot), record.pointee.sequence >> 2 == generation else { return false }
+    /// The record of an outstanding slot; nil if the ledger had no room for its get.
+    @inline(__always)
+    func outstanding(slot: Int, generation: UInt64) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard UInt64(slot) < cmempool_load64_acquire(published) else { return nil }
+        let record = records + slot
+        return record.pointee.sequence >> 2 == generation ? record : nil
+    }
+
+    /// Enters a put.
+    @inline(__always)
+    func recordPut(
+        _ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, time: UInt64, stack: UInt32, isPoisoned: Bool
+    ) {
         begin(record, generation: generation)
-        record.pointee.putTime = cmempool_now()
+        record.pointee.flags = isPoisoned ? HotLayout.poisoned : 0
+        record.pointee.putTime = time
         record.pointee.putStack = stack
         record.pointee.putThread = cmempool_thread_id()
         end(record, generation: generation, HotLayout.returned)
-        return true
+    }
+
+    /// Marks an idle slot's record as no longer poisoned: its memory goes.
+    func clearPoison(_ record: UnsafeMutablePointer<LedgerRecord>) {
+        let generation = record.pointee.sequence >> 2
+        begin(record, generation: generation)
+        record.pointee.flags = 0
+        end(record, generation: generation, HotLayout.returned)
+    }
+
+    /// Marks the outstanding buffers of a pool that was destroyed, and calls `body` for each.
+    func markDestroyed(pool: Int, _ body: (_ slot: Int, LedgerRecord) -> Void) {
+        for slot in 0..<Int(cmempool_load64_acquire(published)) {
+            let record = records[slot]
+            guard record.state == .outstanding, Int(record.pool) == pool, record.flags & LedgerFlags.kept == 0 else {
+                continue
+            }
+            let generation = record.generation
+            begin(records + slot, generation: generation)
+            records[slot].flags |= LedgerFlags.poolDestroyed
+            end(records + slot, generation: generation, HotLayout.outstanding)
+            body(slot, record)
+        }
+    }
+
+    /// Calls `body` with each record that is returned and poisoned.
+    func forEachPoisoned(_ body: (_ slot: Int, UnsafeMutablePointer<LedgerRecord>) -> Void) {
+        for slot in 0..<Int(cmempool_load64_acquire(published))
+        where records[slot].state == .returned && records[slot].flags & LedgerFlags.poisoned != 0 {
+            body(slot, records + slot)
+        }
+    }
+
+    /// The record of a slot that is not outstanding; nil if there is none.
+    func idle(slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard UInt64(slot) < cmempool_load64_acquire(published), records[slot].state == .returned else { return nil }
+        return records + slot
     }
 
     /// Who had the buffer of a slot in a given generation: from the record, or from the history if it was re-issued.

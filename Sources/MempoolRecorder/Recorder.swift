@@ -21,8 +21,18 @@ final class Recorder: Sendable {
     let highWater: HighWater
     /// Level sampled only.
     let sampling: Sampling?
+    /// Level paranoid only.
+    let guarded: GuardedMemory?
     let cold: Guarded<Cold>
+    let bytes: BufferBytes
+    let caught = CaughtWriters()
+    /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
+    let memory = Guarded(())
     let executable: String
+    /// Nanoseconds a buffer may be held.
+    private let heldLimit: UInt64
+    /// By pool: what idle buffers are filled with.
+    private nonisolated(unsafe) let poisonBytes: UnsafeMutablePointer<UInt8>
     /// Where the hot path reads and counts; they stay as they are.
     private nonisolated(unsafe) let publishedPools: UnsafeMutablePointer<UInt64>
     private nonisolated(unsafe) let bucketCounters: UnsafeMutablePointer<BucketCounters>
@@ -48,6 +58,12 @@ final class Recorder: Sendable {
         self.stacks = stacks
         self.highWater = highWater
         sampling = options.level == .sampled ? Sampling(interval: options.sampleInterval, file: file) : nil
+        guarded =
+            options.level == .paranoid && options.guardShare > 0 ? GuardedMemory(options: options, file: file) : nil
+        bytes = BufferBytes(poisonLimit: options.poisonLimit, canaryLimit: options.canaryLimit)
+        heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? .max
+        poisonBytes = .allocate(capacity: Self.poolNumbers)
+        poisonBytes.initialize(repeating: BufferBytes.poison, count: Self.poolNumbers)
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -63,6 +79,10 @@ final class Recorder: Sendable {
         header.pointee.startRealtime = Self.realtime()
         header.pointee.startMonotonic = cmempool_now()
         header.pointee.lastMonotonic = header.pointee.startMonotonic
+        header.pointee.sampleInterval = options.level == .sampled ? UInt64(options.sampleInterval) : 1
+        header.pointee.poisonLimit = options.poisonLimit == .max ? .max : UInt64(options.poisonLimit)
+        header.pointee.canaryLimit = options.canaryLimit == .max ? .max : UInt64(options.canaryLimit)
+        header.pointee.heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? 0
         header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
@@ -71,6 +91,9 @@ final class Recorder: Sendable {
         // Last, so that a file whose set-up was cut short is not taken for a recording.
         cmempool_store64_release(file.base.assumingMemoryBound(to: UInt64.self), RecordingLayout.magic)
     }
+
+    /// One more than the highest number a pool can have.
+    private static let poolNumbers = 1024
 
     private static func executablePath() -> String {
         var buffer = [UInt8](repeating: 0, count: Int(PATH_MAX))
@@ -109,9 +132,8 @@ final class Recorder: Sendable {
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
         guard options.level == .paranoid else { return }
         cmempool_set_check_interval(1)
-        guard options.guardShare > 0 else { return }
-        GuardedMemory.shared = GuardedMemory(options: options, file: file)
-        watchFaults()
+        GuardedMemory.shared = guarded
+        if guarded != nil { watchFaults() }
     }
 
     static func hook(_ options: RecorderOptions) -> PoolHook {
@@ -121,7 +143,7 @@ final class Recorder: Sendable {
             didCreatePool: { pool, name, capacities, zeroes in
                 Recorder.withCurrent { $0.didCreatePool(pool, name, capacities, zeroes) }
             },
-            didDestroyPool: { pool in Recorder.withCurrent { $0.didDestroyPool(pool) } },
+            didDestroyPool: { pool, outstanding in Recorder.withCurrent { $0.didDestroyPool(pool, outstanding) } },
             didGet: { event in Recorder.withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
             didPut: { event in Recorder.withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
             didRefuse: { put in Recorder.withCurrent { $0.didRefuse(put) } },
@@ -146,6 +168,7 @@ final class Recorder: Sendable {
     // MARK: - Events
 
     private func didCreatePool(_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) {
+        if pool < Self.poolNumbers { poisonBytes[pool] = zeroes ? 0 : BufferBytes.poison }
         cold.withLock { cold in
             let rows = RecordingLimits.bucketRowsPerPool
             guard pool < RecordingLimits.pools, capacities.count < rows,
@@ -172,8 +195,9 @@ final class Recorder: Sendable {
         }
     }
 
-    private func didDestroyPool(_ pool: Int) {
+    private func didDestroyPool(_ pool: Int, _ outstanding: Int) {
         self.pool(pool)?.pointee.state = 2
+        if outstanding > 0 { findOutstanding(inDestroyed: pool) }
     }
 
     @inline(__always)
@@ -183,11 +207,22 @@ final class Recorder: Sendable {
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
-        let didRecord = ledger.recordGet(
-            slot: pointer.pointee.slot, generation: pointer.pointee.generation, request: request,
-            address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
-        )
-        if !didRecord { atomicAdd(&file.header.pointee.dropped.ledger, 1) }
+        let slot = pointer.pointee.slot
+        if let record = ledger.record(slot) {
+            if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
+            ledger.recordGet(
+                record, slot: slot, generation: pointer.pointee.generation, request: request,
+                address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
+            )
+            if let region = guarded?.region(ofSlot: slot) {
+                didGuard(region, record, pointer.pointee)
+            } else if let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address) {
+                bytes.surround(
+                    base, request: request, capacity: pointer.pointee.capacity, isNew: pointer.pointee.didAllocate)
+            }
+        } else {
+            atomicAdd(&file.header.pointee.dropped.ledger, 1)
+        }
         guard let row = counters(pool, bucketRow) else { return }
         if let sampling {
             sampling.didGet(row, pointer.pointee, histograms + pool * HotLayout.binCount)
@@ -216,14 +251,29 @@ final class Recorder: Sendable {
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
-        let wasRecorded = ledger.recordPut(
-            slot: pointer.pointee.slot, generation: pointer.pointee.generation, stack: stack)
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
+        let generation = pointer.pointee.generation
+        let record = ledger.outstanding(slot: pointer.pointee.slot, generation: generation)
+        if let record {
+            let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
+            let request = Int(truncatingIfNeeded: record.pointee.request)
+            let capacity = pointer.pointee.capacity
+            let region = guarded?.region(ofSlot: pointer.pointee.slot)
+            if let damage = damage(around: base, request: request, capacity: capacity, region) {
+                addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
+            }
+            let time = cmempool_now()
+            if time &- record.pointee.getTime > heldLimit { addHeld(record.pointee, pointer.pointee, time, stack) }
+            // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
+            let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && region == nil
+            if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
+            ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
+        }
         guard let row = counters(pool, bucketRow) else { return }
         if let sampling {
             // A put by address may be that of any buffer.
-            guard wasRecorded else { return }
+            guard record != nil else { return }
             sampling.didPut(row)
             return highWater.didPut(pool: pool, row: bucketRow)
         }
@@ -238,7 +288,17 @@ final class Recorder: Sendable {
 
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
-        let wasRecorded = ledger.recordPut(slot: event.slot, generation: event.generation, stack: stack)
+        let record = ledger.outstanding(slot: event.slot, generation: event.generation)
+        if let record {
+            if let damage = damage(
+                around: UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)),
+                request: Int(record.pointee.request), capacity: event.capacity, guarded?.region(ofSlot: event.slot))
+            {
+                addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+            }
+            ledger.recordPut(
+                record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)
+        }
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
             if row.pointee.capacity > 0 {
@@ -246,7 +306,7 @@ final class Recorder: Sendable {
             } else {
                 atomicAdd(&row.pointee.puts, 1)
             }
-            if sampling == nil || wasRecorded { highWater.didPut(pool: event.pool, row: event.bucketRow) }
+            if sampling == nil || record != nil { highWater.didPut(pool: event.pool, row: event.bucketRow) }
         }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
@@ -265,10 +325,6 @@ final class Recorder: Sendable {
         finding.firstPutStack = 0
         add(&finding, stack)
     }
-
-    private func didAccessAfterPut(_ access: AccessEvent) {}
-
-    private func willRelease(_ slot: Int) {}
 
     private func didRefuse(_ put: RefusedPut) {
         let stack = cmempool_capture_stack()
@@ -317,13 +373,17 @@ final class Recorder: Sendable {
         }
     }
 
-    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
     private func fullGeneration(_ put: RefusedPut) -> UInt64 {
-        let candidate = (put.generation >> 32) << 32 | UInt64(put.ticketGeneration)
-        return candidate > put.generation ? candidate - (1 << 32) : candidate
+        Self.fullGeneration(put.ticketGeneration, now: put.generation)
     }
 
-    private func fill(_ finding: inout FindingRecord, from owner: Ownership) {
+    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
+    static func fullGeneration(_ low: UInt32, now: UInt64) -> UInt64 {
+        let candidate = (now >> 32) << 32 | UInt64(low)
+        return candidate > now ? candidate - (1 << 32) : candidate
+    }
+
+    func fill(_ finding: inout FindingRecord, from owner: Ownership) {
         finding.request = UInt64(owner.request)
         finding.getStack = owner.getStack
         finding.getThread = owner.getThread
@@ -333,14 +393,24 @@ final class Recorder: Sendable {
         finding.firstPutTime = owner.putTime
     }
 
-    private func add(_ finding: inout FindingRecord, _ stack: UInt32) {
+    /// Adds a finding about a put that happens now.
+    func add(_ finding: inout FindingRecord, _ stack: UInt32) {
         finding.putStack = stack
         finding.putThread = cmempool_thread_id()
+        add(finding)
+    }
+
+    /// Adds a finding that is seen now.
+    func add(_ finding: FindingRecord) {
+        var finding = finding
         finding.firstTime = cmempool_now()
         let complete = finding
         cold.withLock { $0.findings.add(complete) }
         file.header.pointee.lastMonotonic = complete.firstTime
+        if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) { abort(because: complete) }
     }
+
+    func poisonByte(ofPool pool: Int) -> UInt8 { pool < Self.poolNumbers ? poisonBytes[pool] : BufferBytes.poison }
 
     // MARK: - Stacks
 

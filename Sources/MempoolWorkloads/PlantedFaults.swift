@@ -87,11 +87,12 @@ package enum PlantedFaults {
 
     @inline(never)
     private static func doublePutAfterReissue(_ pool: BufferPool?) -> Site {
-        let site = Site(fileID: #fileID, line: #line + 5)
+        let site = Site(fileID: #fileID, line: #line + 6)
         guard let pool else { return site }
         let buffer = pool.get(requestBytes)
+        let memory = address(of: buffer)
         pool.put(buffer)
-        let newOwners = getUntilReissued(buffer, pool)
+        let newOwners = getUntilReissued(memory, pool)
         pool.put(buffer)  // PLANTED: it was put two lines above and belongs to somebody else by now
         for owned in newOwners { pool.put(owned) }
         return site
@@ -137,13 +138,13 @@ package enum PlantedFaults {
     /// is a re-issue too.
     private static let reissueAttemptLimit = 1_024
 
-    /// Gets buffers until one has the memory of a buffer that was put.
-    private static func getUntilReissued(_ buffer: Buffer, _ pool: BufferPool) -> [Buffer] {
+    /// Gets buffers until one has the given memory, of a buffer that was put.
+    private static func getUntilReissued(_ memory: UnsafeMutableRawPointer?, _ pool: BufferPool) -> [Buffer] {
         var owned: [Buffer] = []
         while owned.count < reissueAttemptLimit {
             let next = pool.get(requestBytes)
             owned.append(next)
-            if address(of: next) == address(of: buffer) { break }
+            if address(of: next) == memory { break }
         }
         return owned
     }

@@ -129,7 +129,8 @@ struct ConfigurationTests {
             pool.put(dirty)
             let clean = pool.get(600)
             #expect((0..<600).allSatisfy { clean[$0] == 0 })
-            clean.withUnsafeMutableBytes { #expect($0.baseAddress?.load(fromByteOffset: 600, as: UInt8.self) == 0xAA) }
+            // What a recorder writes behind the request is not zero either.
+            clean.withUnsafeMutableBytes { #expect($0.baseAddress?.load(fromByteOffset: 600, as: UInt8.self) != 0) }
             pool.put(clean)
         }
     }

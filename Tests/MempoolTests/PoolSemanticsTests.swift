@@ -193,11 +193,11 @@ struct PoolTrapTests {
     @Test("a size the system has no memory for traps, with a message that names it")
     func noMemory() async throws {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-            _ = getBuffer((1 << 47) - 1)
+            _ = getBuffer((1 << 46) - 1)
         }
         let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
         #expect(
-            text.contains("mempool: a get of 140737488355327 bytes failed: the system refused 140737488355328 bytes"))
+            text.contains("mempool: a get of 70368744177663 bytes failed: the system refused 703687441"))
     }
 
     @Test("an index outside the buffer traps")

@@ -52,11 +52,12 @@ struct Mistake: Sendable {
             pool.put(buffer)
         case .doublePutReissued:
             buffer = pool.get(size)
+            let address = buffer.address
             pool.put(buffer)
             repeat {
                 others.append((pool.get(size), pool))
             } while others.count < Self.reissueAttemptLimit
-                && others.last?.0.address != buffer.address
+                && others.last?.0.address != address
         case .wrongCapacity:
             buffer = pool.get(size).dropFirst(16)
         case .foreignPut:

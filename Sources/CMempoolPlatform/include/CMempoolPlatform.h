@@ -292,6 +292,25 @@ cmempool_unwinder cmempool_load_unwinder(void);
 /// for the bounds of the stack each time.
 uint32_t cmempool_capture(uint64_t *_Nonnull frames, uint32_t limit);
 
+// MARK: - Bytes that nobody may write
+
+/// What the bytes of a put buffer, and those around an outstanding one, are set to.
+#define CMEMPOOL_POISON 0xDB
+#define CMEMPOOL_CANARY 0xCA
+/// Bytes on each side of a buffer that are its own to check; the red zone has both, of two neighbours.
+#define CMEMPOOL_ZONE_BYTES 32
+
+/// Where the first byte is that differs from `byte`; `count` if none does.
+size_t cmempool_first_other(const void *_Nonnull bytes, uint8_t byte, size_t count);
+/// Where the last byte is that differs from `byte`, and 1; 0 if none does.
+size_t cmempool_last_other(const void *_Nonnull bytes, uint8_t byte, size_t count);
+/// Whether half a red zone is as it was set, or as the system gave it.
+CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
+    const uint64_t *word = (const uint64_t *)zone, canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);
+    uint64_t other = (word[0] ^ canary) | (word[1] ^ canary) | (word[2] ^ canary) | (word[3] ^ canary);
+    return __builtin_expect(other == 0, true) || (word[0] | word[1] | word[2] | word[3]) == 0;
+}
+
 // MARK: - Recorded threads
 
 /// The frame-pointer keys of a thread that lead to known stacks: sets of four ways, a cache line each.

@@ -1,0 +1,176 @@
+// The recorder's findings about a buffer's bytes and its life: use after put, overrun, held too long, destroyed pools.
+
+#if Recorder
+internal import CMempoolPlatform
+internal import Glibc
+internal import Mempool
+internal import MempoolRecording
+
+/// The last owners whose writes after the put were caught in the act, so that the poison does not tell them a second time.
+///
+/// Thread-safe: each entry is one word.
+struct CaughtWriters: @unchecked Sendable {
+    // Unchecked: the words are atomic.
+    private static let count = 256
+    private let words: UnsafeMutablePointer<UInt64>
+
+    init() {
+        words = .allocate(capacity: Self.count)
+        words.initialize(repeating: 0, count: Self.count)
+    }
+
+    /// 24 bits of a slot number and 40 of its generation are more than the time between a put and the next get needs.
+    private static func word(_ slot: Int, _ generation: UInt64) -> UInt64 {
+        UInt64(slot) << 40 | generation & (1 << 40 - 1)
+    }
+
+    func add(slot: Int, generation: UInt64) {
+        cmempool_store64(words + slot % Self.count, Self.word(slot, generation))
+    }
+
+    func holds(slot: Int, generation: UInt64) -> Bool {
+        cmempool_load64(words + slot % Self.count) == Self.word(slot, generation)
+    }
+}
+
+extension Recorder {
+    // MARK: - Use after put
+
+    /// Looks at the bytes of an idle slot, before somebody gets it or its memory goes.
+    @inline(__always)
+    func checkPoison(_ record: UnsafeMutablePointer<LedgerRecord>, _ slot: Int) {
+        guard let base = UnsafeRawPointer(bitPattern: UInt(record.pointee.address)) else { return }
+        let damage = bytes.damage(
+            inPoisoned: base, request: Int(truncatingIfNeeded: record.pointee.request),
+            byte: poisonByte(ofPool: Int(record.pointee.pool)))
+        if let damage { addUseAfterPut(record.pointee, slot, damage) }
+    }
+
+    @inline(never)
+    private func addUseAfterPut(_ record: LedgerRecord, _ slot: Int, _ damage: Damage) {
+        if caught.holds(slot: slot, generation: record.generation) { return }
+        var finding = finding(.useAfterPut, record, slot)
+        finding.fill(damage)
+        finding.putStack = record.putStack
+        finding.putThread = record.putThread
+        finding.firstPutTime = record.putTime
+        finding.bytes = capacity(of: record)
+        add(finding)
+    }
+
+    /// The memory of an idle slot goes back to the system: the last chance to look at it.
+    func willRelease(_ slot: Int) {
+        guard let record = ledger.idle(slot: slot), record.pointee.flags & LedgerFlags.poisoned != 0 else { return }
+        memory.withLock { _ in
+            checkPoison(record, slot)
+            ledger.clearPoison(record)
+        }
+    }
+
+    /// Looks at everything that lies idle, when the process ends. Other threads may still run.
+    func checkIdleMemory() {
+        ledger.forEachPoisoned { slot, record in
+            memory.withLock { _ in
+                let before = cmempool_load64_acquire(&record.pointee.sequence)
+                let copy = record.pointee
+                guard copy.state == .returned, copy.flags & LedgerFlags.poisoned != 0,
+                    let base = UnsafeRawPointer(bitPattern: UInt(copy.address)),
+                    let damage = bytes.damage(
+                        inPoisoned: base, request: Int(truncatingIfNeeded: copy.request),
+                        byte: poisonByte(ofPool: Int(copy.pool))),
+                    // Got meanwhile: it was the new owner who wrote.
+                    before == cmempool_load64_acquire(&record.pointee.sequence)
+                else { return }
+                addUseAfterPut(copy, slot, damage)
+            }
+        }
+    }
+
+    /// A buffer's own function was called after the put.
+    func didAccessAfterPut(_ access: AccessEvent) {
+        let stack = cmempool_capture_stack()
+        let generation = Self.fullGeneration(access.ticketGeneration, now: access.generation)
+        var finding = FindingRecord()
+        finding.kind = FindingKind.useAfterPut.rawValue
+        finding.pool = UInt32(access.pool)
+        finding.issuingPool = UInt32(access.pool)
+        finding.slot = UInt32(access.slot)
+        finding.accessStack = stack
+        finding.accessThread = cmempool_thread_id()
+        finding.badBytes = UInt64(access.count)
+        finding.expectedCapacity = UInt64(access.capacity)
+        finding.bytes = UInt64(access.capacity)
+        if access.isRead { finding.flags |= FindingRecord.readFlag }
+        finding.reissues = (access.generation - generation) / 2
+        if let present = ledger.record(access.slot) {
+            finding.address = present.pointee.address
+            finding.offset = Int64(bitPattern: UInt64(access.address) &- present.pointee.address)
+        }
+        if let owner = ledger.owner(slot: access.slot, generation: generation) {
+            fill(&finding, from: owner)
+            finding.putStack = owner.putStack
+            finding.putThread = owner.putThread
+            finding.firstPutStack = 0
+            finding.firstPutThread = 0
+        } else {
+            finding.flags |= FindingRecord.historyLostFlag
+        }
+        if !access.isRead { caught.add(slot: access.slot, generation: generation) }
+        if finding.reissues > 0, let next = ledger.owner(slot: access.slot, generation: generation + 2) {
+            finding.reissueStack = next.getStack
+        }
+        add(finding)
+    }
+
+    // MARK: - Overrun, and lives that are too long
+
+    @inline(never)
+    func addOverrun(_ record: LedgerRecord, _ slot: Int, _ damage: Damage, _ capacity: Int, _ stack: UInt32) {
+        var finding = finding(.overrun, record, slot)
+        finding.fill(damage)
+        finding.expectedCapacity = UInt64(capacity)
+        finding.bytes = UInt64(capacity)
+        add(&finding, stack)
+    }
+
+    @inline(never)
+    func addHeld(_ record: LedgerRecord, _ put: PutEvent, _ time: UInt64, _ stack: UInt32) {
+        var finding = finding(.heldTooLong, record, put.slot)
+        finding.duration = time &- record.getTime
+        finding.bytes = UInt64(put.capacity)
+        add(&finding, stack)
+    }
+
+    /// Finds what was outstanding in a pool that is being destroyed, a finding for each get stack.
+    func findOutstanding(inDestroyed pool: Int) {
+        let stack = cmempool_capture_stack()
+        var groups: [UInt32: FindingRecord] = [:]
+        ledger.markDestroyed(pool: pool) { slot, record in
+            var group = groups[record.getStack] ?? finding(.poolDestroyed, record, slot)
+            group.count += 1
+            group.bytes += capacity(of: record)
+            groups[record.getStack] = group
+        }
+        for (_, group) in groups.sorted(by: { $0.key < $1.key }) {
+            var group = group
+            add(&group, stack)
+        }
+    }
+
+    /// A finding about a buffer, with what its record knows.
+    private func finding(_ kind: FindingKind, _ record: LedgerRecord, _ slot: Int) -> FindingRecord {
+        var finding = FindingRecord()
+        finding.kind = kind.rawValue
+        finding.pool = UInt32(record.pool)
+        finding.issuingPool = UInt32(record.pool)
+        finding.slot = UInt32(slot)
+        finding.address = record.address
+        finding.request = record.request
+        finding.getStack = record.getStack
+        finding.getThread = record.getThread
+        finding.getTime = record.getTime
+        finding.context = record.context
+        return finding
+    }
+}
+#endif

@@ -25,7 +25,21 @@ struct RecorderOptionsTests {
         #expect(options.level == .full && options.recording == "/a/b-%p.mempool" && options.exitCode == 23)
         #expect(options.frameLimit == 10 && options.ledgerLimit == 500 && options.isQuiet)
         #expect(options.complaints.isEmpty)
-        #expect(RecorderOptions.keys.count == 6, "a new key belongs into this test")
+        let bytes = parse(
+            "full,poison=2k,canary=all,guard=0.25,quarantine=1m,held=1.5,sample=7,abort=overrun+leak,abort=double-put")
+        #expect(bytes.poisonLimit == 2048 && bytes.canaryLimit == .max && bytes.quarantineBytes == 1 << 20)
+        #expect(bytes.guardShare == 0.25 && bytes.heldSeconds == 1.5 && bytes.sampleInterval == 7)
+        #expect(bytes.abortKinds == [.doublePut] && bytes.complaints.count == 1)
+        #expect(parse("abort=overrun+use-after-put").abortKinds == [.overrun, .useAfterPut])
+        #expect(parse("abort=all").abortKinds == Set(FindingKind.allCases))
+        #expect(RecorderOptions.keys.count == 13, "a new key belongs into this test")
+    }
+
+    @Test("what is poisoned and checked by default depends on the level")
+    func limits() {
+        #expect(parse("full").poisonLimit == 1024 && parse("full").canaryLimit == 256)
+        #expect(parse("off").poisonLimit == 0 && parse("off").canaryLimit == 0)
+        #expect(parse("full,poison=0,canary=0").poisonLimit == 0)
     }
 
     @Test("a level alone is short for level=", arguments: ["off", "full"])
@@ -46,8 +60,8 @@ struct RecorderOptionsTests {
         #expect(options.frameLimit == 5)
         #expect(
             options.complaints == [
-                "MEMPOOL_DEBUG: unknown key 'levle'; valid are level, recording, exitcode, frames, max-ledger, quiet,"
-                    + " and the levels off, full alone"
+                "MEMPOOL_DEBUG: unknown key 'levle'; valid are level, recording, exitcode, frames, sample, poison, canary,"
+                    + " guard, quarantine, held, abort, max-ledger, quiet, and the levels off, full alone"
             ]
         )
     }
@@ -62,6 +76,22 @@ struct RecorderOptionsTests {
             ("frames=129", "frames=129", "a number from 1 to 128"),
             ("max-ledger=-1", "max-ledger=-1", "a number from 1 to 4194304"),
             ("max-ledger=4194305", "max-ledger=4194305", "a number from 1 to 4194304"),
+            ("sample=0", "sample=0", "a number from 1 to 1000000"),
+            (
+                "poison=-1", "poison=-1", "a number of bytes, with k, m or g for KiB, MiB or GiB, or all"
+            ),
+            (
+                "canary=9999999999g", "canary=9999999999g",
+                "a number of bytes, with k, m or g for KiB, MiB or GiB, or all"
+            ),
+            ("quarantine", "quarantine=", "a number of bytes, with k, m or g for KiB, MiB or GiB, or all"),
+            ("guard=1.5", "guard=1.5", "a share from 0 to 1"), ("guard=nan", "guard=nan", "a share from 0 to 1"),
+            ("held=0", "held=0", "a number of seconds above 0"),
+            (
+                "abort=double-put+nothing", "abort=double-put+nothing",
+                "one or more of double-put, wrong-capacity, foreign-put, wrong-pool, use-after-put, overrun, pool-destroyed,"
+                    + " held-too-long joined by '+', or all"
+            ),
             ("quiet=maybe", "quiet=maybe", "nothing, 0 or 1"),
         ]
     )

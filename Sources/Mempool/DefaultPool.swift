@@ -10,7 +10,7 @@ public import CMempoolPlatform
 public func getBuffer(_ size: Int) -> Buffer {
     // Index 0 as a constant: the fast path does not even look at the pool.
     if let buffer = BufferPool.fastGet(size, pool: 0) { return buffer }
-    let buffer = BufferPool.shared.slowGet(size)
+    let buffer = BufferPool.slowGetOfDefault(size)
     // A function that ends with its get is the one to be named, not its caller.
     cmempool_keep_frame()
     return buffer

@@ -51,22 +51,17 @@ enum SampledGets {
 }
 
 extension BufferPool {
-    /// What the inlined get would do if gets were not sampled, for those that are not: all of it, and the countdown. Nil if
-    /// gets are not sampled, if this is the one that is, or if the magazine has nothing.
+    /// What the inlined get would do if gets were not sampled, for those that are not: all of it, and the countdown. For pools
+    /// with buckets of powers of two that do not zero; for the others the slow path counts.
+    ///
+    /// Nil if gets are not sampled, if this is the one that is, or if the magazine has nothing.
     @inline(__always)
-    func unsampledGet(_ size: Int) -> Buffer? {
+    static func unsampledGet(_ size: Int, pool: Int) -> Buffer? {
         let left = cmempool_until_sampled()
-        guard left > 1, index < Int(CMEMPOOL_CACHED_POOLS), let cache = cmempool_fast_cache(index) else { return nil }
-        var bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
-        if !isByWidth {
-            let count = Int(cache.pointee.bucket_count)
-            while bucket < count, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
-                bucket &+= 1
-            }
-        }
-        guard let buffer = Self.take(size, cache, bucket) else { return nil }
+        guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS), let cache = cmempool_fast_cache(pool) else { return nil }
+        let bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+        guard let buffer = take(size, cache, bucket) else { return nil }
         cmempool_set_until_sampled(left &- 1)
-        if zeroing != .never { prepareZeroing(buffer) }
         return buffer
     }
 }

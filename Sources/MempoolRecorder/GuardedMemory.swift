@@ -58,7 +58,9 @@ final class GuardedMemory: Sendable {
     private nonisolated(unsafe) let header: UnsafeMutablePointer<RecordingHeader>
 
     init?(options: RecorderOptions, file: RecordingFile) {
-        guard let regions = Self.reserve(UnsafeMutablePointer<cmempool_region>?.self, Self.slotLimit) else { return nil }
+        guard let regions = Self.reserve(UnsafeMutablePointer<cmempool_region>?.self, Self.slotLimit) else {
+            return nil
+        }
         self.regions = regions
         share = options.guardShare
         quarantineLimit = options.quarantineBytes

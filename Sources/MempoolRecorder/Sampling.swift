@@ -25,7 +25,9 @@ final class Sampling: Sendable {
     private var weight: UInt64 { UInt64(interval) }
 
     /// Counts a sampled get in its row and its pool's histogram.
-    func didGet(_ row: UnsafeMutablePointer<BucketCounters>, _ event: GetEvent, _ histogram: UnsafeMutablePointer<UInt64>) {
+    func didGet(
+        _ row: UnsafeMutablePointer<BucketCounters>, _ event: GetEvent, _ histogram: UnsafeMutablePointer<UInt64>
+    ) {
         let request = UInt64(event.request)
         _ = cmempool_add64(&row.pointee.gets, weight)
         _ = cmempool_add64(&row.pointee.requestedBytes, request &* weight)

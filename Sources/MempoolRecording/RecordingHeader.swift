@@ -121,7 +121,7 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     package static let cleanExitFlag: UInt64 = 1
     /// Level sampled: all counters of buckets are estimates from the sampled gets, but for bad puts. After a clean exit the flag
     /// is gone: gets, puts, allocations and trimmed are exact then. Sizes asked for, histograms and high water stay estimates.
-    package static let estimatedCountersFlag: UInt64 = 2
+    package static let estimatedCountersFlag: UInt64 = 4
 
     package init() {}
 

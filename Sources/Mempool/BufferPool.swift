@@ -205,22 +205,12 @@ public final class BufferPool: Sendable {
 
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
-        if isByWidth, zeroing == .never, let buffer = Self.unsampledGet(size, pool: index) { return buffer }
+        if isByWidth, zeroing == .never, let buffer = unsampledGet(size, pool: index) { return buffer }
         return slowestGet(size)
     }
 
-    /// As `slowGet` of the default pool, without looking at the pool first.
-    @usableFromInline @inline(never)
-    static func slowGetOfDefault(_ size: Int) -> Buffer {
-        if let buffer = unsampledGet(size, pool: 0) { return buffer }
-        return slowestGetOfDefault(size)
-    }
-
     @inline(never)
-    private static func slowestGetOfDefault(_ size: Int) -> Buffer { shared.slowestGet(size) }
-
-    @inline(never)
-    private func slowestGet(_ size: Int) -> Buffer {
+    func slowestGet(_ size: Int) -> Buffer {
         do {
             return try tryGet(size)
         } catch {

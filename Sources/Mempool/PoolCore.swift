@@ -208,7 +208,11 @@ final class PoolCore: Sendable {
             bucket < Int(cache.pointee.bucket_count)
         else { return false }
         let magazine = cmempool_magazine_at(cache, bucket)
-        guard magazine.pointee.shape == buffer.shape, cmempool_magazine_has_room(magazine) else { return false }
+        // The magazines of pools whose gets are sampled do not know which buffers are watched.
+        let watched = BufferShape.watched
+        guard magazine.pointee.shape | watched == buffer.shape | watched, cmempool_magazine_has_room(magazine) else {
+            return false
+        }
         let slot = buffer.slotNumber
         let high = SlotTable.generationsHigh[slot]
         // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.

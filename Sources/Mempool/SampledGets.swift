@@ -50,20 +50,18 @@ enum SampledGets {
     }
 }
 
-extension BufferPool {
-    /// What the inlined get would do if gets were not sampled, for those that are not: all of it, and the countdown. For pools
-    /// with buckets of powers of two that do not zero; for the others the slow path counts.
-    ///
-    /// Nil if gets are not sampled, if this is the one that is, or if the magazine has nothing.
-    @inline(__always)
-    static func unsampledGet(_ size: Int, pool: Int) -> Buffer? {
-        let left = cmempool_until_sampled()
-        guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS), let cache = cmempool_fast_cache(pool) else { return nil }
-        let bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
-        guard let buffer = take(size, cache, bucket) else { return nil }
-        cmempool_set_until_sampled(left &- 1)
-        return buffer
-    }
+/// What the inlined get would do if gets were not sampled, for those that are not: all of it, and the countdown. For pools
+/// with buckets of powers of two that do not zero; for the others the slow path counts.
+///
+/// Nil if gets are not sampled, if this is the one that is, or if the magazine has nothing.
+@inline(__always)
+func unsampledGet(_ size: Int, pool: Int) -> Buffer? {
+    let left = cmempool_until_sampled()
+    guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS), let cache = cmempool_fast_cache(pool) else { return nil }
+    let bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+    guard let buffer = BufferPool.take(size, cache, bucket) else { return nil }
+    cmempool_set_until_sampled(left &- 1)
+    return buffer
 }
 
 /// What a pool has counted since it was created, whoever was told of it.

@@ -21,6 +21,8 @@ final class Recorder: Sendable {
     let highWater: HighWater
     /// Level sampled only.
     let sampling: Sampling?
+    /// How many gets a watched one stands for; 0 unless gets are sampled.
+    private let sampleWeight: UInt64
     /// Level paranoid only.
     let guarded: GuardedMemory?
     let cold: Guarded<Cold>
@@ -64,6 +66,7 @@ final class Recorder: Sendable {
         heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? .max
         poisonBytes = .allocate(capacity: Self.poolNumbers)
         poisonBytes.initialize(repeating: BufferBytes.poison, count: Self.poolNumbers)
+        sampleWeight = options.level == .sampled ? UInt64(options.sampleInterval) : 0
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -224,8 +227,8 @@ final class Recorder: Sendable {
             atomicAdd(&file.header.pointee.dropped.ledger, 1)
         }
         guard let row = counters(pool, bucketRow) else { return }
-        if let sampling {
-            sampling.didGet(row, pointer.pointee, histograms + pool * HotLayout.binCount)
+        if sampleWeight > 0 {
+            Sampling.didGet(row, pointer, histograms + pool * HotLayout.binCount, weight: sampleWeight)
             return highWater.didGet(pool: pool, row: bucketRow)
         }
         if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
@@ -271,10 +274,10 @@ final class Recorder: Sendable {
             ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
         }
         guard let row = counters(pool, bucketRow) else { return }
-        if let sampling {
+        if sampleWeight > 0 {
             // A put by address may be that of any buffer.
             guard record != nil else { return }
-            sampling.didPut(row)
+            atomicAdd(&row.pointee.puts, sampleWeight)
             return highWater.didPut(pool: pool, row: bucketRow)
         }
         if row.pointee.capacity > 0, let shard = shard(pool) {

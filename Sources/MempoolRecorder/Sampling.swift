@@ -22,24 +22,20 @@ final class Sampling: Sendable {
         file.header.pointee.flags |= RecordingHeader.estimatedCountersFlag
     }
 
-    private var weight: UInt64 { UInt64(interval) }
-
     /// Counts a sampled get in its row and its pool's histogram.
-    func didGet(
-        _ row: UnsafeMutablePointer<BucketCounters>, _ event: GetEvent, _ histogram: UnsafeMutablePointer<UInt64>
+    static func didGet(
+        _ row: UnsafeMutablePointer<BucketCounters>, _ event: UnsafePointer<GetEvent>,
+        _ histogram: UnsafeMutablePointer<UInt64>, weight: UInt64
     ) {
-        let request = UInt64(event.request)
+        let request = event.pointee.request
         _ = cmempool_add64(&row.pointee.gets, weight)
-        _ = cmempool_add64(&row.pointee.requestedBytes, request &* weight)
-        if event.didAllocate { _ = cmempool_add64(&row.pointee.allocations, weight) }
+        _ = cmempool_add64(&row.pointee.requestedBytes, UInt64(request) &* weight)
+        if event.pointee.didAllocate { _ = cmempool_add64(&row.pointee.allocations, weight) }
         if row.pointee.capacity == 0 {
-            _ = cmempool_add64(&row.pointee.handedOutBytes, UInt64(event.capacity) &* weight)
+            _ = cmempool_add64(&row.pointee.handedOutBytes, UInt64(event.pointee.capacity) &* weight)
         }
-        _ = cmempool_add64(histogram + HotLayout.bin(of: event.request), weight)
+        _ = cmempool_add64(histogram + HotLayout.bin(of: request), weight)
     }
-
-    /// Counts the put of a buffer whose get was sampled.
-    func didPut(_ row: UnsafeMutablePointer<BucketCounters>) { _ = cmempool_add64(&row.pointee.puts, weight) }
 
     // MARK: - Exact totals
 

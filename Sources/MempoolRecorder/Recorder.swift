@@ -21,8 +21,8 @@ final class Recorder: Sendable {
     let highWater: HighWater
     /// Level sampled only.
     let sampling: Sampling?
-    /// How many gets a watched one stands for; 0 unless gets are sampled.
-    private let sampleWeight: UInt64
+    /// How many gets a watched one stands for.
+    private let weight: UInt64
     /// Level paranoid only.
     let guarded: GuardedMemory?
     let cold: Guarded<Cold>
@@ -66,7 +66,7 @@ final class Recorder: Sendable {
         heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? .max
         poisonBytes = .allocate(capacity: Self.poolNumbers)
         poisonBytes.initialize(repeating: BufferBytes.poison, count: Self.poolNumbers)
-        sampleWeight = options.level == .sampled ? UInt64(options.sampleInterval) : 0
+        weight = options.level == .sampled ? UInt64(options.sampleInterval) : 1
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -227,23 +227,22 @@ final class Recorder: Sendable {
             atomicAdd(&file.header.pointee.dropped.ledger, 1)
         }
         guard let row = counters(pool, bucketRow) else { return }
-        if sampleWeight > 0 {
-            Sampling.didGet(row, pointer, histograms + pool * HotLayout.binCount, weight: sampleWeight)
-            return highWater.didGet(pool: pool, row: bucketRow)
-        }
-        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
+        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, weight) }
         let bin = HotLayout.bin(of: request)
+        let bytes = UInt64(truncatingIfNeeded: request) &* weight
         if row.pointee.capacity > 0, let shard = shard(pool) {
             let words = HotLayout.row(bucketRow, of: shard)
-            cmempool_add64_unshared(words, 1)
-            cmempool_add64_unshared(words + 2, UInt64(truncatingIfNeeded: request))
-            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, 1)
+            cmempool_add64_unshared(words, weight)
+            cmempool_add64_unshared(words + 2, bytes)
+            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, weight)
             highWater.didGet(pool: pool, row: bucketRow, shard)
         } else {
-            atomicAdd(&row.pointee.gets, 1)
-            atomicAdd(&row.pointee.requestedBytes, UInt64(request))
-            if row.pointee.capacity == 0 { atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity)) }
-            atomicAdd(histograms + pool * HotLayout.binCount + bin, 1)
+            atomicAdd(&row.pointee.gets, weight)
+            atomicAdd(&row.pointee.requestedBytes, bytes)
+            if row.pointee.capacity == 0 {
+                atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity) &* weight)
+            }
+            atomicAdd(histograms + pool * HotLayout.binCount + bin, weight)
             highWater.didGet(pool: pool, row: bucketRow)
         }
     }
@@ -274,17 +273,13 @@ final class Recorder: Sendable {
             ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
         }
         guard let row = counters(pool, bucketRow) else { return }
-        if sampleWeight > 0 {
-            // A put by address may be that of any buffer.
-            guard record != nil else { return }
-            atomicAdd(&row.pointee.puts, sampleWeight)
-            return highWater.didPut(pool: pool, row: bucketRow)
-        }
+        // While gets are sampled, a put by address may be that of any buffer.
+        if sampling != nil, record == nil { return }
         if row.pointee.capacity > 0, let shard = shard(pool) {
-            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, 1)
+            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
             highWater.didPut(row: bucketRow, shard)
         } else {
-            atomicAdd(&row.pointee.puts, 1)
+            atomicAdd(&row.pointee.puts, weight)
             highWater.didPut(pool: pool, row: bucketRow)
         }
     }

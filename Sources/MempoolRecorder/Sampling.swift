@@ -1,13 +1,14 @@
-// `Sampling`: the counters of a recording at level sampled, where the recorder is told of one get in many.
+// `Sampling`: the end of the counters of a recording at level sampled, where the recorder is told of one get in many.
 
 #if Recorder
 internal import CMempoolPlatform
 internal import Mempool
 internal import MempoolRecording
 
-/// Counts each sampled get for as many as it stands for, and puts the pools' own totals in place of the estimates at the end.
+/// Puts the pools' own totals in place of the estimates when the process ends.
 ///
-/// While the process runs, and in the file of one that died, the counters are estimates and the header says so. Thread-safe.
+/// The recorder counts each sampled get for as many as it stands for. While the process runs, and in the file of one that died, the
+/// counters are such estimates and the header says so. Thread-safe.
 final class Sampling: Sendable {
     /// Gets that a sampled one stands for.
     let interval: Int
@@ -22,21 +23,6 @@ final class Sampling: Sendable {
         file.header.pointee.flags |= RecordingHeader.estimatedCountersFlag
     }
 
-    /// Counts a sampled get in its row and its pool's histogram.
-    static func didGet(
-        _ row: UnsafeMutablePointer<BucketCounters>, _ event: UnsafePointer<GetEvent>,
-        _ histogram: UnsafeMutablePointer<UInt64>, weight: UInt64
-    ) {
-        let request = event.pointee.request
-        _ = cmempool_add64(&row.pointee.gets, weight)
-        _ = cmempool_add64(&row.pointee.requestedBytes, UInt64(request) &* weight)
-        if event.pointee.didAllocate { _ = cmempool_add64(&row.pointee.allocations, weight) }
-        if row.pointee.capacity == 0 {
-            _ = cmempool_add64(&row.pointee.handedOutBytes, UInt64(event.pointee.capacity) &* weight)
-        }
-        _ = cmempool_add64(histogram + HotLayout.bin(of: request), weight)
-    }
-
     // MARK: - Exact totals
 
     /// Keeps what a pool has counted, as it cannot be asked any more later.
@@ -46,6 +32,7 @@ final class Sampling: Sendable {
 
     /// Puts the pools' own totals in place of the estimates. Returns how many buffers are outstanding.
     func enterTotals() -> UInt64 {
+        collectShards()
         let pools = file.records(.pools, as: PoolRecord.self)
         let poolCount = Int(file.published(.pools).pointee)
         var all = ended.withLock { $0 }
@@ -72,6 +59,24 @@ final class Sampling: Sendable {
         }
         file.header.pointee.flags &= ~RecordingHeader.estimatedCountersFlag
         return outstanding
+    }
+
+    /// Moves what threads have counted by themselves to the rows, to which the reader would add it. A thread that still counts
+    /// may leave a little.
+    private func collectShards() {
+        let shards = file.records(.shards, as: UInt64.self)
+        for number in 0..<Int(file.published(.shards).pointee) {
+            let shard = shards + number * CounterShard.wordCount
+            guard shard[CounterShard.poolWord] > 0 else { continue }
+            let pool = Int(shard[CounterShard.poolWord]) - 1
+            let rows = file.records(.counters, as: BucketCounters.self) + pool * RecordingLimits.bucketRowsPerPool
+            for row in 0..<RecordingLimits.bucketRowsPerPool {
+                let words = HotLayout.row(row, of: shard)
+                rows[row].gets += words[CounterShard.getsWord]
+                rows[row].requestedBytes += words[CounterShard.requestedBytesWord]
+                for word in 0..<CounterShard.wordsPerRow { words[word] = 0 }
+            }
+        }
     }
 
     private func enter(gets: UInt64, puts: UInt64, inUse: UInt64, in row: UnsafeMutablePointer<BucketCounters>) {

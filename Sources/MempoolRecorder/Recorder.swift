@@ -48,7 +48,8 @@ final class Recorder: Sendable {
     }
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
-        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file),
+        guard let ledger = Ledger(file: file, isSampled: options.level == .sampled),
+            let stacks = StackTable(file: file),
             let highWater = HighWater(file: file, unit: options.level == .sampled ? options.sampleInterval : 1)
         else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)

@@ -113,7 +113,7 @@ import Testing
             #expect(end.status > 1_000, "\(end)")
             return end.output
         }
-        guard name != "elsewhere" || (try crash("off")).contains("elsewhere()") else {
+        guard try name != "elsewhere" || crash("off").contains("elsewhere()") else {
             print("Swift's backtracer does not work here, with or without the recorder")
             return
         }

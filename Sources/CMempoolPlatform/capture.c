@@ -175,7 +175,9 @@ __attribute__((noinline)) uint32_t cmempool_unwind(stack_word *own, stack_bounds
         memcpy(frames, words, walked * sizeof *frames);
         return runner ? cmempool_append_async_parents(walk.context, frames, walked, limit) : walked;
     }
+    if (cmempool_has_tools()) cmempool_tools_silence(true);
     int found = backtrace_function((void **)words, (int)(limit + INNER_FRAMES));
+    if (cmempool_has_tools()) cmempool_tools_silence(false);
     uint32_t all = found > 0 ? (uint32_t)found : 0, first = 0, count = 0;
     while (first < all && first < INNER_FRAMES && words[first] != own[1]) first++;
     // Not found: the capture's own frames stay, and a report cuts them by name.
@@ -235,6 +237,7 @@ uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, voi
     if (!get_context || !init_local || !step || !get_register) return 0;
     if (get_context(&registers) != 0 || init_local(&cursor, &registers) != 0) return 0;
     uint32_t count = 0;
+    if (cmempool_has_tools()) cmempool_tools_silence(true);
     while (count < limit && step(&cursor) > 0) {
         unw_word_t address, above;
         if (get_register(&cursor, UNW_REG_IP, &address) != 0 || get_register(&cursor, UNW_REG_SP, &above) != 0) break;
@@ -242,6 +245,7 @@ uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, voi
         count++;
         if (!visit(address, above, context)) break;
     }
+    if (cmempool_has_tools()) cmempool_tools_silence(false);
     return count;
 }
 

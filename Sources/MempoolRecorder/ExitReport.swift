@@ -196,7 +196,8 @@ extension Recorder {
             if Self.isOwn(mangled) { continue }
             let name = Self.readable(mangled)
             // Glue that the compiler or the runtime made has no line of its own.
-            if ["", "reabstraction", "partial", "protocol"].contains(name) || mangled.text(after: "completeTask") != nil {
+            if ["", "reabstraction", "partial", "protocol"].contains(name) || mangled.text(after: "completeTask") != nil
+            {
                 continue
             }
             names.append((isAsync ? "async " : "") + name)

@@ -62,6 +62,7 @@ extension Recorder {
     func willRelease(_ slot: Int) {
         guard let record = ledger.idle(slot: slot), record.pointee.flags & LedgerFlags.poisoned != 0 else { return }
         memory.withLock { _ in
+            showToTools(record.pointee)
             checkPoison(record, slot)
             ledger.clearPoison(record)
         }
@@ -73,8 +74,9 @@ extension Recorder {
             memory.withLock { _ in
                 let before = cmempool_load64_acquire(&record.pointee.sequence)
                 let copy = record.pointee
-                guard copy.state == .returned, copy.flags & LedgerFlags.poisoned != 0,
-                    let base = UnsafeRawPointer(bitPattern: UInt(copy.address)),
+                guard copy.state == .returned, copy.flags & LedgerFlags.poisoned != 0 else { return }
+                showToTools(copy)
+                guard let base = UnsafeRawPointer(bitPattern: UInt(copy.address)),
                     let damage = bytes.damage(
                         inPoisoned: base, request: Int(truncatingIfNeeded: copy.request),
                         byte: poisonByte(ofPool: Int(copy.pool))),
@@ -84,6 +86,14 @@ extension Recorder {
                 addUseAfterPut(copy, slot, damage)
             }
         }
+    }
+
+    /// Other tools see the recorder itself look at memory that they were told nobody may touch.
+    private func showToTools(_ record: LedgerRecord) {
+        guard cmempool_has_tools(), let base = UnsafeMutableRawPointer(bitPattern: UInt(record.address)) else {
+            return
+        }
+        cmempool_tools_show(base, Int(capacity(of: record)))
     }
 
     /// A buffer's own function was called after the put.

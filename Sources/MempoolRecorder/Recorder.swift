@@ -132,6 +132,8 @@ final class Recorder: Sendable {
 
     /// Makes this the recorder that the hook's functions find.
     func becomeCurrent() {
+        // Tools follow every buffer or none.
+        if sampling == nil { cmempool_find_tools() }
         startCapturing()
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
         guard options.level == .paranoid else { return }
@@ -213,16 +215,21 @@ final class Recorder: Sendable {
         let request = pointer.pointee.request
         let slot = pointer.pointee.slot
         if let record = ledger.record(slot) {
+            let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
+            let capacity = pointer.pointee.capacity
+            let region = guarded?.region(ofSlot: slot)
+            // Where the last owner had it, unless that was between guard pages too.
+            if cmempool_has_tools(), let home = region?.pointee.home ?? base { cmempool_tools_show(home, capacity) }
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
             ledger.recordGet(
                 record, slot: slot, generation: pointer.pointee.generation, request: request,
                 address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
             )
-            if let region = guarded?.region(ofSlot: slot) {
+            if let region {
                 didGuard(region, record, pointer.pointee)
-            } else if let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address) {
-                bytes.surround(
-                    base, request: request, capacity: pointer.pointee.capacity, isNew: pointer.pointee.didAllocate)
+            } else if let base {
+                bytes.surround(base, request: request, capacity: capacity, isNew: pointer.pointee.didAllocate)
+                if cmempool_has_tools() { cmempool_tools_did_get(base, request, capacity) }
             }
         } else {
             atomicAdd(&file.header.pointee.dropped.ledger, 1)
@@ -263,6 +270,9 @@ final class Recorder: Sendable {
             let request = Int(truncatingIfNeeded: record.pointee.request)
             let capacity = pointer.pointee.capacity
             let region = guarded?.region(ofSlot: pointer.pointee.slot)
+            // What has guard pages needs no tool, and its capacity may reach beyond them.
+            let hasTools = cmempool_has_tools() && region == nil
+            if hasTools, let base { cmempool_tools_show(base, capacity) }
             if let damage = damage(around: base, request: request, capacity: capacity, region) {
                 addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
             }
@@ -272,6 +282,7 @@ final class Recorder: Sendable {
             let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && region == nil
             if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
             ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
+            if hasTools, let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
         }
         guard let row = counters(pool, bucketRow) else { return }
         // While gets are sampled, a put by address may be that of any buffer.
@@ -289,11 +300,15 @@ final class Recorder: Sendable {
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
         let record = ledger.outstanding(slot: event.slot, generation: event.generation)
         if let record {
-            if let damage = damage(
-                around: UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)),
-                request: Int(record.pointee.request), capacity: event.capacity, guarded?.region(ofSlot: event.slot))
-            {
-                addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+            let region = guarded?.region(ofSlot: event.slot)
+            if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)) {
+                let hasTools = cmempool_has_tools() && region == nil
+                if hasTools { cmempool_tools_show(base, event.capacity) }
+                let request = Int(truncatingIfNeeded: record.pointee.request)
+                if let damage = damage(around: base, request: request, capacity: event.capacity, region) {
+                    addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+                }
+                if hasTools { cmempool_tools_did_put(base, event.capacity, false) }
             }
             ledger.recordPut(
                 record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)

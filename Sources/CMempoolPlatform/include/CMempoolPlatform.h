@@ -311,6 +311,22 @@ CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
     return __builtin_expect(other == 0, true) || (word[0] | word[1] | word[2] | word[3]) == 0;
 }
 
+// MARK: - Other tools that watch memory
+
+/// Looks whether the program is built with the address sanitizer or runs under valgrind, which then are told what nobody may
+/// touch. To be called once.
+void cmempool_find_tools(void);
+extern bool cmempool_has_tools_flag;
+CMEMPOOL_INLINE bool cmempool_has_tools(void) { return __builtin_expect(cmempool_has_tools_flag, false); }
+/// A buffer was got: `request` bytes of it may be touched, the rest of its capacity may not.
+void cmempool_tools_did_get(void *_Nonnull base, size_t request, size_t capacity);
+/// A buffer was put: none of it may be touched, unless its memory goes anyway.
+void cmempool_tools_did_put(void *_Nonnull base, size_t capacity, bool is_kept);
+/// Around calls of the unwinder, which probes whether memory is there in ways that valgrind reports.
+void cmempool_tools_silence(bool is_silent);
+/// The recorder is about to look at the whole of a buffer, or its memory goes.
+void cmempool_tools_show(void *_Nonnull base, size_t capacity);
+
 // MARK: - Recorded threads
 
 /// The frame-pointer keys of a thread that lead to known stacks: sets of four ways, a cache line each.

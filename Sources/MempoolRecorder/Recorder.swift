@@ -429,7 +429,7 @@ final class Recorder: Sendable {
     // MARK: - Stacks
 
     /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
-    private static let ownFrameAllowance = 12
+    private static let ownFrameAllowance = 14
 
     private func startCapturing() {
         let header = file.header

@@ -51,7 +51,9 @@ let package = Package(
         .target(name: "CMempoolBenchmarks"),
         .target(
             name: "MempoolBenchmarks",
-            dependencies: ["Mempool", "MempoolRecorder", "CMempoolBenchmarks", "CMempoolPlatform"]
+            dependencies: ["Mempool", "MempoolRecorder", "CMempoolBenchmarks", "CMempoolPlatform"],
+            // Compiled where the benchmark runs, by whatever compilers are there.
+            resources: [.embedInCode("Peers/instrumented.c")]
         ),
         .executableTarget(
             name: "mempool-doctor",
@@ -62,11 +64,13 @@ let package = Package(
         ),
 
         // Tests.
-        .target(name: "TestSupport", dependencies: ["MempoolRecording"], path: "Tests/TestSupport"),
+        .target(name: "TestSupport", dependencies: ["MempoolRecording", "MempoolAnalysis"], path: "Tests/TestSupport"),
         .target(name: "CaptureFixtures", path: "Tests/CaptureFixtures"),
         .testTarget(name: "MempoolRecordingTests", dependencies: ["MempoolRecording", "TestSupport"]),
         .testTarget(name: "MempoolAnalysisTests", dependencies: ["MempoolAnalysis", "TestSupport"]),
-        .testTarget(name: "MempoolReportersTests", dependencies: ["MempoolReporters"], exclude: ["Golden"]),
+        .testTarget(
+            name: "MempoolReportersTests", dependencies: ["MempoolReporters", "TestSupport"], exclude: ["Golden"]
+        ),
         .testTarget(name: "MempoolBenchmarksTests", dependencies: ["MempoolBenchmarks"]),
         // A program of its own, as it replaces malloc.
         .target(name: "CAllocationProbe", path: "Tests/AllocationProbe/C"),

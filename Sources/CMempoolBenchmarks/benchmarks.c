@@ -3,7 +3,6 @@
 #include "CMempoolBenchmarks.h"
 
 #include <dlfcn.h>
-#include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
@@ -34,13 +33,29 @@ uint64_t cbench_calibrate(intptr_t iterations) {
     return cbench_now() - start;
 }
 
-size_t cbench_heap_bytes(void) {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
-#else
-    return 0;
-#endif
+// Ten functions that call each other, three deep: one for each decimal place of the number. What each writes down keeps
+// the compiler from making one of all.
+typedef void level(int number, int depth, void (*body)(void *), void *context);
+static level *const levels[10];
+
+#define LEVEL(digit)                                                                                  \
+    __attribute__((noinline)) static void level##digit(int number, int depth, void (*body)(void *),  \
+                                                       void *context) {                              \
+        if (depth == 0) {                                                                             \
+            body(context);                                                                            \
+        } else {                                                                                      \
+            levels[number % 10](number / 10, depth - 1, body, context);                               \
+        }                                                                                             \
+        __asm__ volatile("" : : "i"(digit) : "memory");                                               \
+    }
+LEVEL(0) LEVEL(1) LEVEL(2) LEVEL(3) LEVEL(4) LEVEL(5) LEVEL(6) LEVEL(7) LEVEL(8) LEVEL(9)
+#undef LEVEL
+
+static level *const levels[10] = {level0, level1, level2, level3, level4, level5, level6, level7, level8, level9};
+
+void cbench_from_stack(int number, void (*body)(void *), void *context) {
+    levels[number % 10](number / 10, 2, body, context);
+    cbench_barrier();
 }
 
 int cbench_processor_count(void) {

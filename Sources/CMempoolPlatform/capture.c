@@ -35,19 +35,19 @@ static int (*step)(unw_cursor_t *);
 static int (*get_name)(unw_cursor_t *, char *, size_t, unw_word_t *);
 
 // In a static executable dlopen crashes; such a program has no interpreter segment.
-static bool is_dynamically_linked(void) {
+bool cmempool_is_static_executable(void) {
     const ElfW(Phdr) *header = (const ElfW(Phdr) *)getauxval(AT_PHDR);
     size_t count = getauxval(AT_PHNUM);
     for (size_t i = 0; header && i < count; i++)
-        if (header[i].p_type == PT_INTERP) return true;
-    return false;
+        if (header[i].p_type == PT_INTERP) return false;
+    return true;
 }
 
 static void find_job_runner(void);
 
 cmempool_unwinder cmempool_load_unwinder(void) {
     find_job_runner();
-    void *library = is_dynamically_linked() ? dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL) : NULL;
+    void *library = cmempool_is_static_executable() ? NULL : dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
     if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
     *(void **)&init_local = dlsym(library, SYMBOL_TEXT(unw_init_local));

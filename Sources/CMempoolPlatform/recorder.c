@@ -52,6 +52,14 @@ void cmempool_set_recorder_root(void *root) {
     __atomic_store_n(&cmempool_recorder_root_page[0], root, __ATOMIC_RELEASE);
 }
 
+// The thread sanitizer does not know the protocols by which readers of a recording find out whether words belong together.
+// Volatile reads of aligned words are whole; atomic ones it would look at all the same.
+__attribute__((no_sanitize("thread"))) void cmempool_copy_words(uint64_t *to, const uint64_t *from, size_t count) {
+    for (size_t i = 0; i < count; i++) to[i] = ((const volatile uint64_t *)from)[i];
+    // What is read after this was read after the words.
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
 uint64_t cmempool_now(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);

@@ -231,6 +231,11 @@ final class PoolCore: Sendable {
             )
             didPut(&event)
             placeBack(slot)
+            // A program's handler of findings may have used this pool meanwhile.
+            guard cmempool_magazine_has_room(magazine) else {
+                keep(slot, bucket: bucket)
+                return true
+            }
         }
         cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
         return true

@@ -115,7 +115,8 @@ package struct PlacedBuffer: Sendable {
 /// What a recorder installs to be told of every get and put.
 ///
 /// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook that wants every get is
-/// installed, no thread gets a fast path. The functions must not call a pool.
+/// installed, no thread gets a fast path. The functions about gets, puts and touches may call a pool: a program's handler of findings
+/// does.
 package struct PoolHook: Sendable {
     /// Bytes before each buffer, and behind the last one of a slab, that belong to nobody: 0, or at least 64. Buffers on page
     /// boundaries have them at the end of a page of their own.
@@ -144,6 +145,8 @@ package struct PoolHook: Sendable {
     /// Called before the memory of an idle slot goes back to the system, with the bucket's lock held. The slot may be used again
     /// later, with other memory.
     package var willRelease: @Sendable (_ slot: Int) -> Void
+    /// What `Diagnostics` asks.
+    package var diagnostics: any DiagnosticsRecorder
 
     package init(
         redZoneBytes: Int,
@@ -155,7 +158,8 @@ package struct PoolHook: Sendable {
         didRefuse: @escaping @Sendable (RefusedPut) -> Void,
         didAccessAfterPut: @escaping @Sendable (AccessEvent) -> Void,
         didTrim: @escaping @Sendable (Int, Int) -> Void,
-        willRelease: @escaping @Sendable (Int) -> Void
+        willRelease: @escaping @Sendable (Int) -> Void,
+        diagnostics: any DiagnosticsRecorder
     ) {
         self.redZoneBytes = redZoneBytes
         self.watchesEveryBuffer = watchesEveryBuffer
@@ -167,6 +171,7 @@ package struct PoolHook: Sendable {
         self.didAccessAfterPut = didAccessAfterPut
         self.didTrim = didTrim
         self.willRelease = willRelease
+        self.diagnostics = diagnostics
     }
 
     /// The installed hook. Written once, by the recorder while `startRecorder` runs, hence before any pool reads it.

@@ -21,17 +21,27 @@ package enum Analyzer {
         of recording: Recording, options: AnalysisOptions, symbolizer: any Symbolizer
     ) -> Report {
         let ending = ProcessState.ending(of: recording, options: options)
-        var groups = RecordedGroups(recording: recording, ending: ending)
+        // A pool that was never made has an entry if one with a higher number was.
+        var pools = recording.pools.enumerated().filter { !$1.isUnused }.map { number, pool in
+            (number: number, report: PoolReport(recorded: pool, number: number))
+        }
+        let adviser = AdviceBuilder(pools: pools)
+        var groups = RecordedGroups(recording: recording, ending: ending, advisedRows: adviser.rows)
         groups.collect()
         let names = symbolizer.name(groups.words, in: recording.modules)
-        let findings = FindingBuilder(recording: recording, groups: groups, names: names, ending: ending).findings()
+        let stacks = NamedStacks(words: groups.stacks, names: names, modules: recording.modules)
+        let findings = FindingBuilder(recording: recording, groups: groups, stacks: stacks, ending: ending).findings()
+        for index in pools.indices {
+            pools[index].report.kept = KeptReport(of: pools[index].number, groups: groups, stacks: stacks)
+        }
 
         var recorder = recorderReport(of: recording, scan: groups.scan)
         recorder.damage += groups.damage
         recorder.partial = !recorder.damage.isEmpty
         addNaming(to: &recorder, names: names, groups: groups, modules: recording.modules)
 
-        let (verdict, reason) = verdict(findings: findings, recorder: recorder, ending: ending)
+        let kept = pools.map(\.report.kept.count).reduce(0, Counter.sum)
+        let (verdict, reason) = verdict(findings: findings, recorder: recorder, ending: ending, kept: kept)
         var report = Report(verdict: verdict, verdictReason: reason)
         report.process = ProcessReport(
             processID: Int(recording.header.processID), commandLine: recording.commandLine,
@@ -40,8 +50,9 @@ package enum Analyzer {
             startedAt: timestamp(recording.header.startRealtime)
         )
         report.findings = findings
-        // A pool that was never made has an entry if one with a higher number was.
-        report.pools = recording.pools.enumerated().filter { !$1.isUnused }.map { PoolReport(recorded: $1, number: $0) }
+        report.pools = pools.map(\.report)
+        report.advice = adviser.advice(groups: groups, stacks: stacks, findings: findings)
+        report.lateReturns = groups.scopes.lateReturns()
         report.recorder = recorder
         report.notes = notes(recording: recording, recorder: recorder, ending: ending, groups: groups)
         report.sourceRoot = options.sourceRoot
@@ -51,13 +62,23 @@ package enum Analyzer {
     // MARK: - Verdict
 
     private static func verdict(
-        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding
+        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding, kept: Int
     ) -> (Report.Verdict, String) {
-        let running =
-            ending.kind == .running ? " The program is still running: buffers in use now count as leaks so far." : ""
+        var running = ""
+        var soFar = "."
+        if ending.kind == .running {
+            running =
+                ending.isSnapshot
+                ? " The program was running when the snapshot was taken" : " The program is still running"
+            soFar = " so far."
+        }
         guard findings.isEmpty else {
             let partial = recorder.partial ? " The report is partial: not all of the recording could be read." : ""
-            return (.findings, Sentences.summary(of: findings) + "." + partial + running)
+            return (
+                .findings,
+                Sentences.summary(of: findings) + "." + partial
+                    + (running.isEmpty ? "" : running + ": buffers in use now count as leaks so far.")
+            )
         }
         if recorder.level == RecorderLevel.off.name {
             return (.inconclusive, "The recorder was off, so nothing was observed.")
@@ -69,11 +90,26 @@ package enum Analyzer {
                     + "Raise max-ledger and run again."
             )
         }
+        if recorder.dropped.findings > 0 {
+            return (
+                .inconclusive,
+                "\(Sentences.plural(recorder.dropped.findings, "finding")) found no room in the recording. "
+                    + "Record to a larger disk and run again."
+            )
+        }
         if recorder.partial {
             return (.inconclusive, "Nothing found, but parts of the recording could not be read.")
         }
-        if ending.kind == .running { return (.healthy, "Nothing found so far. The program is still running.") }
-        return (.healthy, "Every buffer that was got was put, once and whole.")
+        if recorder.sampleInterval > 1 {
+            return (
+                .healthy,
+                "Nothing found\(soFar) One get in \(Sentences.grouped(recorder.sampleInterval)) was watched, so a rare leak "
+                    + "may have been missed." + (running.isEmpty ? "" : running + ".")
+            )
+        }
+        if !running.isEmpty { return (.healthy, "Nothing found so far." + running + ".") }
+        let purpose = kept > 0 ? ", but for \(Sentences.grouped(kept)) that the program keeps on purpose" : ""
+        return (.healthy, "Every buffer that was got was put, once and whole\(purpose).")
     }
 
     private static func notes(
@@ -81,6 +117,8 @@ package enum Analyzer {
     ) -> [String] {
         var notes: [String] = []
         switch ending.kind {
+        case .running where ending.isSnapshot:
+            notes.append("The recording is a snapshot that the program took of itself; it may have gone on since.")
         case .running: notes.append("The program is still running; the report shows the moment it was read.")
         case .died:
             notes.append("The program died without a clean exit; what it held then is listed as leaked.")
@@ -92,10 +130,14 @@ package enum Analyzer {
             }
         case .exited: break
         }
-        if recorder.level == RecorderLevel.sampled.name {
+        if recorder.sampleInterval > 1 {
+            let interval = Sentences.grouped(recorder.sampleInterval)
             notes.append(
-                "The recorder sampled: only some gets carry a stack, so there may be more leaks than are listed.")
+                "The recorder watched one get in \(interval): each leak that was seen stands for about \(interval), and a rare "
+                    + "one may be missing. Level full sees all."
+            )
         }
+        notes += groups.scopes.lateReturns().map(Sentences.lateReturn)
         if recorder.unwinder == "frame-pointers" {
             notes.append(
                 "libunwind could not be loaded, so frames of code without frame pointers are missing. Install libunwind8."
@@ -128,6 +170,16 @@ package enum Analyzer {
         report.dropped.strings = Int(clamping: header.dropped.strings)
         report.dropped.modules = Int(clamping: header.dropped.modules)
         report.dropped.pools = Int(clamping: header.dropped.pools)
+        report.dropped.contexts = Int(clamping: header.dropped.contexts)
+        report.sampleInterval = max(1, Int(clamping: header.sampleInterval))
+        report.isEstimate =
+            report.sampleInterval > 1 && header.flags & RecordingHeader.estimatedCountersFlag != 0
+        report.poison = CheckedBytes(limit: header.poisonLimit)
+        report.canary = CheckedBytes(limit: header.canaryLimit)
+        report.guardedGets = Int(clamping: header.guardedGets)
+        report.unguardedGets = Int(clamping: header.unguardedGets)
+        if header.heldLimit > 0 { report.heldLimitSeconds = seconds(from: 0, to: header.heldLimit) }
+        report.failedNotes = Int(clamping: header.failedNotes)
         report.captureChecks = Int(clamping: header.captureChecks)
         report.captureMismatches = Int(clamping: header.captureMismatches)
         report.slowCaptures = Int(clamping: header.slowCaptures)

@@ -51,7 +51,8 @@ extension BucketReport {
         requestedBytes = Int(clamping: row.requestedBytes)
         handedOutBytes = Int(clamping: row.handedOutBytes)
         if gets > 0 { hitPercent = Self.percent(gets - min(allocations, gets), of: gets) }
-        if handedOutBytes > 0 {
+        // Each get asks for something; a recorder that sampled may have seen none of them.
+        if handedOutBytes > 0, requestedBytes > 0 {
             wastePercent = Self.percent(handedOutBytes - min(requestedBytes, handedOutBytes), of: handedOutBytes)
         }
     }
@@ -59,5 +60,30 @@ extension BucketReport {
     /// Tenths of a per cent are what a table shows.
     private static func percent(_ part: Int, of whole: Int) -> Double {
         (Double(part) / Double(whole) * 1000).rounded() / 10
+    }
+}
+
+extension KeptReport {
+    /// What is kept on purpose of the buffers of a pool.
+    init(of pool: Int, groups: RecordedGroups, stacks: NamedStacks) {
+        self.init()
+        // In a fixed order, as places are put together in the order they come.
+        let sorted = groups.kept.filter { Int($0.key.pool) == pool }
+            .sorted { ($1.value.bytes, $0.key.stack) < ($0.value.bytes, $1.key.stack) }
+        var positions: [Frame?: Int] = [:]
+        for (key, group) in sorted {
+            count = Counter.sum(count, group.count)
+            bytes = Counter.sum(bytes, group.bytes)
+            let site = NamedStacks.site(of: stacks.frames(key.stack))
+            if let index = positions[site] {
+                sites[index].count = Counter.sum(sites[index].count, group.count)
+                sites[index].bytes = Counter.sum(sites[index].bytes, group.bytes)
+            } else {
+                positions[site] = sites.count
+                sites.append(KeptSite(site: site, count: group.count, bytes: group.bytes))
+            }
+        }
+        sites = sites.enumerated().sorted { ($1.element.bytes, $0.offset) < ($0.element.bytes, $1.offset) }
+            .map(\.element)
     }
 }

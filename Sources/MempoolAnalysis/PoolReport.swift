@@ -12,6 +12,8 @@ package struct PoolReport: Codable, Equatable, Sendable {
     package var oversized: BucketReport
     /// Requests by size; ranges without a request are left out.
     package var requestSizes: [RequestSizeBin]
+    /// Outstanding buffers that the program keeps for its life and said so; they are no leaks.
+    package var kept = KeptReport()
 
     package init(
         name: String, destroyed: Bool = false, stats: StatsReport = .init(), discards: DiscardsReport = .init(),
@@ -24,6 +26,31 @@ package struct PoolReport: Codable, Equatable, Sendable {
         self.buckets = buckets
         self.oversized = oversized
         self.requestSizes = requestSizes
+    }
+}
+
+/// Buffers that are kept on purpose. At level sampled what was seen; each stands for as many as `RecorderReport.sampleInterval`.
+package struct KeptReport: Codable, Equatable, Sendable {
+    package var count = 0
+    /// Capacities, bytes in all.
+    package var bytes = 0
+    /// Where they were got, most bytes first.
+    package var sites: [KeptSite] = []
+
+    package init() {}
+}
+
+/// Buffers that are kept on purpose and were got at one place.
+package struct KeptSite: Codable, Equatable, Sendable {
+    /// Nil if no stack was captured, or it has no names.
+    package var site: Frame?
+    package var count: Int
+    package var bytes: Int
+
+    package init(site: Frame?, count: Int, bytes: Int) {
+        self.site = site
+        self.count = count
+        self.bytes = bytes
     }
 }
 
@@ -73,7 +100,7 @@ package struct BucketReport: Codable, Equatable, Sendable {
     /// What was asked for and what was handed out, bytes in all.
     package var requestedBytes = 0
     package var handedOutBytes = 0
-    /// Share of the bytes handed out that nobody asked for, per cent; nil without a get.
+    /// Share of the bytes handed out that nobody asked for, per cent; nil without a get whose request is known.
     package var wastePercent: Double?
 
     package init(capacity: Int) { self.capacity = capacity }

@@ -15,6 +15,10 @@ enum ProcessState {
         if recording.isCleanExit {
             return ProcessEnding(kind: .exited, status: options.exitedStatus ?? Int(recording.header.exitStatus))
         }
+        // How the program ended later does not matter to it.
+        if recording.header.flags & RecordingHeader.snapshotFlag != 0 {
+            return ProcessEnding(kind: .running, isSnapshot: true)
+        }
         if let signal = options.killedBySignal { return ProcessEnding(kind: .died, signal: signal) }
         if let status = options.exitedStatus { return ProcessEnding(kind: .died, status: status) }
         return isRunning(recording) ? ProcessEnding(kind: .running) : ProcessEnding(kind: .died)

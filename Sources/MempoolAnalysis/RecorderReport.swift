@@ -12,6 +12,24 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     package var fileBytes: Int
     /// Private memory of the recorder in the process, bytes.
     package var heapBytes: Int
+    /// Level sampled: one get in so many was watched, on average; 1 at the other levels.
+    package var sampleInterval = 1
+    /// Whether the pools' figures are estimates from the gets that were watched. If not, high water and sizes still are at level
+    /// sampled.
+    package var isEstimate = false
+    /// What is overwritten of a buffer at its put and compared before it is used again: the first and last bytes
+    /// of what was asked for, half each.
+    package var poison = CheckedBytes()
+    /// What is filled behind the request at the get and compared at the put; with it, 32 bytes before the buffer and
+    /// 32 behind its capacity.
+    package var canary = CheckedBytes()
+    /// Gets whose buffer lay between guard pages, and gets that found no room there.
+    package var guardedGets = 0
+    package var unguardedGets = 0
+    /// Seconds a buffer may be held; nil for any time.
+    package var heldLimitSeconds: Double?
+    /// Notes that the program wanted to make and that failed.
+    package var failedNotes = 0
     /// What did not fit into the recording, by section.
     package var dropped = DroppedReport()
     /// Stacks found by frame pointers that were compared with the unwinder's, and how many of them differed.
@@ -44,6 +62,22 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     }
 }
 
+/// How much of each buffer is checked.
+package struct CheckedBytes: Codable, Equatable, Sendable {
+    /// Bytes at most; 0 if nothing is checked, and no bound if it is all.
+    package var bytes = 0
+    /// Whether the whole of it is checked.
+    package var isWhole = false
+
+    package init() {}
+
+    /// From the recording's form, where the largest number stands for the whole.
+    package init(limit: UInt64) {
+        isWhole = limit == .max
+        bytes = Int(clamping: limit)
+    }
+}
+
 /// What found no room in the recording.
 package struct DroppedReport: Codable, Equatable, Sendable {
     package var ledger = 0
@@ -52,10 +86,12 @@ package struct DroppedReport: Codable, Equatable, Sendable {
     package var strings = 0
     package var modules = 0
     package var pools = 0
+    /// Scopes and notes.
+    package var contexts = 0
 
     package init() {}
 
-    package var total: Int { [ledger, stacks, findings, strings, modules, pools].reduce(0, Counter.sum) }
+    package var total: Int { [ledger, stacks, findings, strings, modules, pools, contexts].reduce(0, Counter.sum) }
 }
 
 /// A module that is not what the program ran, or cannot be read, so that any name would be a guess.

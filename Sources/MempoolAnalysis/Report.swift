@@ -25,6 +25,10 @@ package struct Report: Codable, Equatable, Sendable {
     /// Worst first.
     package var findings: [Finding] = []
     package var pools: [PoolReport] = []
+    /// What could be better without being a mistake; changes neither verdict nor exit status.
+    package var advice: [Advice] = []
+    /// Buffers that came back after their scope had ended; they are no leaks.
+    package var lateReturns: [LateReturns] = []
     /// How the program was recorded; nil if no recording was there.
     package var recorder: RecorderReport?
     /// What a reader should know to judge the findings: sentences.
@@ -97,9 +101,12 @@ package struct ProcessEnding: Codable, Equatable, Sendable {
     package var kind: Kind
     package var status: Int?
     package var signal: Int?
+    /// Whether the recording is a snapshot, so that the program was running when it was taken and may have ended since.
+    package var isSnapshot = false
 
-    package init(kind: Kind, status: Int? = nil, signal: Int? = nil) {
+    package init(kind: Kind, status: Int? = nil, signal: Int? = nil, isSnapshot: Bool = false) {
         self.kind = kind
+        self.isSnapshot = isSnapshot
         self.status = status
         self.signal = signal
     }

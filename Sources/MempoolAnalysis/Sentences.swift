@@ -21,34 +21,52 @@ package enum Sentences {
     /// `3 buffers leaked, 1 double put`, worst first, without a full stop.
     package static func summary(of findings: [Finding]) -> String {
         Finding.Kind.allCases.compactMap { kind in
-            let count = findings.filter { $0.kind == kind }.map(\.count).reduce(0, Counter.sum)
+            let ofKind = findings.filter { $0.kind == kind }
+            let count = ofKind.map { $0.estimatedCount ?? $0.count }.reduce(0, Counter.sum)
             guard count > 0 else { return nil }
-            switch kind {
-            case .leak: return plural(count, "buffer leaked", "buffers leaked")
-            case .doublePut: return plural(count, "double put")
-            case .wrongPool: return plural(count, "put into a wrong pool", "puts into a wrong pool")
-            case .foreignPut: return plural(count, "foreign put")
-            case .wrongCapacity: return plural(count, "put of a wrong capacity", "puts of a wrong capacity")
-            case .useAfterPut: return plural(count, "use after a put", "uses after a put")
-            case .overrun: return plural(count, "overrun")
-            case .poolDestroyed:
-                return plural(count, "buffer outstanding in a destroyed pool", "buffers outstanding in destroyed pools")
-            case .heldTooLong: return plural(count, "buffer held too long", "buffers held too long")
-            }
+            let about = ofKind.contains { $0.estimatedCount != nil } ? "about " : ""
+            return about + named(kind, count)
         }.joined(separator: ", ")
     }
 
+    private static func named(_ kind: Finding.Kind, _ count: Int) -> String {
+        switch kind {
+        case .leak: return plural(count, "buffer leaked", "buffers leaked")
+        case .doublePut: return plural(count, "double put")
+        case .wrongPool: return plural(count, "put into a wrong pool", "puts into a wrong pool")
+        case .foreignPut: return plural(count, "foreign put")
+        case .wrongCapacity: return plural(count, "put of a wrong capacity", "puts of a wrong capacity")
+        case .useAfterPut: return plural(count, "use after a put", "uses after a put")
+        case .overrun: return plural(count, "overrun")
+        case .poolDestroyed:
+            return plural(count, "buffer outstanding in a destroyed pool", "buffers outstanding in destroyed pools")
+        case .heldTooLong: return plural(count, "buffer held too long", "buffers held too long")
+        }
+    }
+
+    /// What sentences need to know beside their finding.
+    struct Circumstances {
+        var isRunning = false
+        /// One get in so many was watched.
+        var sampleInterval = 1
+        /// Seconds a buffer may be held.
+        var heldLimitSeconds = 0.0
+    }
+
     /// What happened.
-    static func happened(_ finding: Finding, running: Bool) -> String {
+    static func happened(_ finding: Finding, _ circumstances: Circumstances) -> String {
         let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times: "
-        let lost = finding.historyLost == true ? " Its get and first put are older than the history kept." : ""
+        let lost =
+            finding.isUnsampled == true
+            ? " Its get was not among those that were watched."
+            : finding.historyLost == true ? " Its get and first put are older than the history kept." : ""
         switch finding.kind {
-        case .leak:
-            let buffers = plural(finding.count, "buffer")
-            let was = finding.count == 1 ? "was" : "were"
-            return running
-                ? "\(buffers) \(was) got here and not yet put; the program is still running."
-                : "\(buffers) \(was) got here and never put."
+        case .leak: return leaked(finding, circumstances)
+        case .heldTooLong: return heldTooLong(finding, circumstances)
+        case .poolDestroyed:
+            let were = amount(finding, circumstances) + (finding.count == 1 ? " got here was" : " got here were")
+            return "\(were) outstanding when pool \(finding.pool) was destroyed. The memory is lost: "
+                + "there is no pool to put into any more."
         case .doublePut:
             let reissues = finding.reissues ?? 0
             let again =
@@ -71,16 +89,15 @@ package enum Sentences {
                 finding.sliceOffset.map { $0 > 0 ? " It starts \(plural($0, "byte")) into the buffer." : "" } ?? ""
             return "\(often)A slice of \(given) was put instead of the buffer of \(expected).\(offset) "
                 + "The buffer was discarded, not reused.\(lost)"
-        case .useAfterPut: return "\(often)A buffer was used after its put.\(lost)"
-        case .overrun: return "\(often)Bytes outside of what was asked for were written."
-        case .poolDestroyed: return "\(plural(finding.count, "buffer")) got here outlived the pool."
-        case .heldTooLong: return "\(often)A buffer was held too long."
+        case .useAfterPut: return often + usedAfterPut(finding) + lost
+        case .overrun: return often + overrun(finding)
         }
     }
 
     /// What to do.
     static func advice(_ finding: Finding) -> String {
         switch finding.kind {
+        case .leak where finding.isUnsampled == true: "Run with MEMPOOL_DEBUG=full: it names the place."
         case .leak:
             "Put the buffer on every path out of the function, errors included: use withBuffer, or defer { putBuffer(buffer) } right after the get."
         case .doublePut:
@@ -93,10 +110,14 @@ package enum Sentences {
             "Put only what a get returned. If the memory came from elsewhere, free it there; if it is a copied buffer, put the original."
         case .wrongCapacity:
             "Keep the buffer that get returned and put that one. prefix(n) may be put; dropFirst(n) and slices that start later may not."
-        case .useAfterPut: "Put the buffer after its last use."
-        case .overrun: "Ask for as many bytes as are written."
-        case .poolDestroyed: "Put all buffers before the pool goes, or keep the pool beside them."
-        case .heldTooLong: "Put the buffer as soon as its bytes are used."
+        case .useAfterPut: adviceOnUseAfterPut(finding)
+        case .overrun: adviceOnOverrun(finding)
+        case .poolDestroyed:
+            "Put every buffer before the last reference to the pool goes, or let whoever holds the buffer hold the pool as well."
+        case .heldTooLong:
+            finding.isStillHeld == true
+                ? "Look what the holder waits for. Put the buffer before the wait, or copy what has to be kept and put it."
+                : "Put the buffer as soon as its bytes are used, before the function waits for anything. If the time is right, raise held=."
         }
     }
 }

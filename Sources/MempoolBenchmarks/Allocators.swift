@@ -18,14 +18,14 @@ package struct Allocator: Sendable, Equatable {
 }
 
 /// An allocator that the benchmark knows of, installed or not.
-package struct KnownAllocator: Sendable {
-    package var name: String
+struct KnownAllocator: Sendable {
+    var name: String
     /// File names of its library, the preferred one first.
     var libraries: [String]
     /// The package of Debian and Ubuntu that has it.
-    package var package: String
+    var package: String
 
-    package static let all = [
+    static let all = [
         KnownAllocator(name: "jemalloc", libraries: ["libjemalloc.so.2"], package: "libjemalloc2"),
         KnownAllocator(
             name: "mimalloc",
@@ -43,7 +43,7 @@ package struct KnownAllocator: Sendable {
 /// What was found of the known allocators.
 package struct AllocatorSearch: Sendable {
     package var found: [Allocator] = [.system]
-    package var missing: [KnownAllocator] = []
+    package var missing: [MissingPeer] = []
 
     /// Looks in the places where the dynamic linker looks.
     package static func onThisMachine() -> AllocatorSearch {
@@ -59,7 +59,7 @@ package struct AllocatorSearch: Sendable {
             if let path = candidates.first(where: { LibraryPaths.header(of: $0) == own }) {
                 found.append(Allocator(name: known.name, path: path))
             } else {
-                missing.append(known)
+                missing.append(MissingPeer(name: known.name, package: known.package))
             }
         }
     }

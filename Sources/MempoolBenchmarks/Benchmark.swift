@@ -17,14 +17,20 @@ package struct Benchmark {
     private let plan: BenchmarkPlan
     /// The words that start a worker; its task follows.
     private let workerCommand: [String]
-    private var gauge = NoiseGauge()
+    /// The words that make a report; a recording follows.
+    private let reportCommand: [String]
+    /// One for each program that takes samples, by its path, the own one's under "": another compiler's calibration
+    /// kernel has another undisturbed time.
+    private var gauges = ["": NoiseGauge()]
     private var failures: [String] = []
 
     /// - Parameter workerCommand: The command line, with the program's own name first, that calls ``Worker/serve(_:)``
     ///   with the words of ``WorkerTask/arguments`` that are appended.
-    package init(_ options: BenchmarkOptions, workerCommand: [String]) {
+    /// - Parameter reportCommand: The same for `report`; a recording's path is appended.
+    package init(_ options: BenchmarkOptions, workerCommand: [String], reportCommand: [String]) {
         self.options = options
         self.workerCommand = workerCommand
+        self.reportCommand = reportCommand
         plan = BenchmarkPlan(options)
     }
 
@@ -33,19 +39,19 @@ package struct Benchmark {
     /// - Parameter progress: Called before each row with the share that is done, 0 to 1, and what comes next.
     package mutating func run(progress: (Double, String) -> Void) -> BenchmarkReport {
         // A first idea of what undisturbed means here, before any sample is judged by it.
-        for _ in 0..<200 { gauge.add(Double(cbench_calibrate(8000))) }
+        for _ in 0..<200 { gauges["", default: NoiseGauge()].add(Double(cbench_calibrate(8000))) }
         var measured: [(plan: RowPlan, samples: [[Sample]])] = []
         let steps = Double(
-            plan.rows.count + (plan.measuresRecorderMemory ? 1 : 0) + (plan.burstMegabytes == nil ? 0 : 1)
+            plan.rows.count + (plan.measuresRecorder ? 1 : 0) + (plan.burstMegabytes == nil ? 0 : 1)
         )
         for (number, row) in plan.rows.enumerated() {
             progress(Double(number) / steps, "\(row.group.rawValue) \(row.label)")
             measured.append((row, samples(of: row)))
         }
-        var memory: RecorderMemory?
-        if plan.measuresRecorderMemory {
-            progress(Double(plan.rows.count) / steps, "memory of outstanding buffers")
-            memory = recorderMemory()
+        var recorder: RecorderCost?
+        if plan.measuresRecorder {
+            progress(Double(plan.rows.count) / steps, "recorder start, memory and report")
+            recorder = recorderCost()
         }
         var curve: MemoryCurve?
         if let megabytes = plan.burstMegabytes {
@@ -54,19 +60,21 @@ package struct Benchmark {
         }
         // Judged at the end, by everything that is known of the machine.
         let rows = measured.compactMap { row($0.plan, $0.samples) }
+        let samples = gauges.values.reduce(0) { $0 + $1.calibrations.count }
+        let quietShare = Double(gauges.values.reduce(0) { $0 + $1.quietCount }) / Double(max(1, samples))
         return BenchmarkReport(
             configuration: Self.isDebugBuild ? "debug" : "release",
             machine: Machine.current,
             noise: BenchmarkReport.Noise(
-                isQuiet: gauge.share >= NoiseGauge.quietShare,
-                quietShare: gauge.share,
-                samples: gauge.calibrations.count,
-                calibrationNanoseconds: gauge.undisturbed
+                isQuiet: quietShare >= NoiseGauge.quietShare,
+                quietShare: quietShare,
+                samples: samples,
+                calibrationNanoseconds: gauge("").undisturbed
             ),
             rows: rows,
             memory: curve,
-            recorderMemory: memory,
-            missing: options.missing.map { BenchmarkReport.MissingAllocator(name: $0.name, package: $0.package) },
+            recorder: recorder,
+            missing: options.missing,
             failures: failures
         )
     }
@@ -80,9 +88,11 @@ package struct Benchmark {
         #endif
     }
 
+    private func gauge(_ program: String) -> NoiseGauge { gauges[program] ?? NoiseGauge() }
+
     private func row(_ plan: RowPlan, _ samples: [[Sample]]) -> BenchmarkRow? {
         let measurements = zip(plan.contenders, samples).map {
-            BenchmarkMeasurement(contender: $0.name, samples: $1, gauge: gauge)
+            BenchmarkMeasurement(contender: $0.name, limit: $0.limit, samples: $1, gauge: gauge($0.program))
         }
         // Without its subject a row says nothing.
         guard let subject = measurements.first, subject != nil else { return nil }
@@ -101,13 +111,15 @@ package struct Benchmark {
     /// A contender's worker during a row.
     private final class Runner {
         let index: Int
+        let program: String
         var process: WorkerProcess
         var operations = 1
         var samples: [Sample] = []
         var failure: WorkerFailure?
 
-        init(index: Int, process: consuming WorkerProcess) {
+        init(index: Int, program: String, process: consuming WorkerProcess) {
             self.index = index
+            self.program = program
             self.process = process
         }
 
@@ -140,12 +152,7 @@ package struct Benchmark {
         var runners: [Runner] = []
         for (index, contender) in row.contenders.enumerated() {
             do {
-                let process = try WorkerProcess.start(
-                    workerCommand + contender.task.arguments,
-                    preload: contender.preload,
-                    debug: contender.debug
-                )
-                let runner = Runner(index: index, process: process)
+                let runner = Runner(index: index, program: contender.program, process: try start(contender))
                 try runner.prepare(sampleNanoseconds: length)
                 runners.append(runner)
             } catch {
@@ -162,7 +169,7 @@ package struct Benchmark {
                 let runner = runners[(turn + round) % runners.count]
                 do {
                     let sample = try runner.sample()
-                    gauge.add(sample.calibration)
+                    gauges[runner.program, default: NoiseGauge()].add(sample.calibration)
                     runner.samples.append(sample)
                 } catch {
                     runner.failure = error
@@ -183,34 +190,99 @@ package struct Benchmark {
 
     private func hasEnough(_ runners: [Runner]) -> Bool {
         runners.allSatisfy { runner in
-            runner.samples.count(where: gauge.isQuiet)
+            runner.samples.count(where: gauge(runner.program).isQuiet)
                 >= min(options.rounds / 2, BenchmarkMeasurement.enoughSamples * 3)
         }
     }
 
     // MARK: - Memory
 
-    private mutating func recorderMemory() -> RecorderMemory? {
+    private mutating func recorderCost() -> RecorderCost? {
         do {
+            let recording = "\(options.directory)/outstanding.mempool"
+            // Also what a run that was broken off may have left in a directory that is not removed.
+            unlink(recording)
+            defer { unlink(recording) }
+            let firstGet = try firstGetNanoseconds()
             let asleep = try outstandingBytes(debug: Contender.asleep)
-            let full = try outstandingBytes(debug: Contender.recording)
-            let count = Double(BenchmarkPlan.outstandingBuffers)
-            return RecorderMemory(
-                buffers: BenchmarkPlan.outstandingBuffers,
-                heapBytesPerBuffer: max(0, full.heap - asleep.heap) / count,
-                recordingBytesPerBuffer: full.recording / count
+            let bare = try outstandingBytes(debug: "\(Contender.recording),canary=0")
+            let full = try outstandingBytes(debug: "\(Contender.recording),recording=\(recording)")
+            let report = try ChildProcess.run(
+                nil, reportCommand + [recording], environment: ProcessEnvironment.own(with: ["MEMPOOL_DEBUG=off"])
+            )
+            // 1: it has findings, since the buffers were never put.
+            guard report.status == 1 else {
+                throw WorkerFailure("the report of the recording ended with status \(report.status)")
+            }
+            return RecorderCost(
+                firstGetNanoseconds: firstGet.full,
+                firstGetAsleepNanoseconds: firstGet.asleep,
+                buffers: plan.outstandingBuffers,
+                size: BenchmarkPlan.recordedSize,
+                stacks: BenchmarkPlan.outstandingStacks,
+                residentBytes: max(0, bare.resident - asleep.resident),
+                recordingBytes: bare.recording,
+                redZoneBytes: max(0, full.resident - bare.resident),
+                reportSeconds: report.seconds,
+                reportPeakBytes: Double(report.peakBytes)
             )
         } catch {
-            failures.append("recorder: memory of outstanding buffers: \(error)")
+            failures.append("recorder: start, memory and report: \(error)")
             return nil
         }
+    }
+
+    /// The medians of what the first get takes in fresh processes, one after the other with and without the recorder.
+    private func firstGetNanoseconds() throws(WorkerFailure) -> (full: Double, asleep: Double) {
+        var full: [Double] = []
+        var asleep: [Double] = []
+        var contender = Contender(
+            name: "first get",
+            task: WorkerTask(subject: .plain, workload: .firstGet, size: BenchmarkPlan.recordedSize, threads: 1)
+        )
+        for _ in 0..<options.rounds {
+            contender.debug = Contender.recording
+            full.append(try answer(contender, to: 1)[0])
+            contender.debug = Contender.asleep
+            asleep.append(try answer(contender, to: 1)[0])
+        }
+        return (Statistics.median(full) ?? 0, Statistics.median(asleep) ?? 0)
+    }
+
+    private func outstandingBytes(debug: String) throws(WorkerFailure) -> (resident: Double, recording: Double) {
+        let task = WorkerTask(subject: .plain, workload: .outstanding, size: BenchmarkPlan.recordedSize, threads: 1)
+        let contender = Contender(name: "outstanding", task: task, debug: debug)
+        let answer = try answer(contender, to: plan.outstandingBuffers)
+        return (answer[0], answer[1])
+    }
+
+    /// Starts a worker for one question; it has ended when this returns.
+    private func answer(_ contender: Contender, to number: Int) throws(WorkerFailure) -> [Double] {
+        var process = try start(contender)
+        return try process.ask(number)
+    }
+
+    private func start(_ contender: Contender) throws(WorkerFailure) -> WorkerProcess {
+        guard let instrument = contender.instrument else {
+            return try WorkerProcess.start(
+                workerCommand + contender.task.arguments,
+                preload: contender.preload,
+                environment: ["MEMPOOL_DEBUG=\(contender.debug)"]
+            )
+        }
+        return try WorkerProcess.start(
+            [instrument.program, "\(contender.task.size)", "\(contender.task.threads)"],
+            program: instrument.program,
+            preload: contender.preload,
+            environment: instrument.environment
+        )
     }
 
     private mutating func memoryCurve(_ megabytes: Int) -> MemoryCurve? {
         do {
             let task = WorkerTask(subject: .plain, workload: .memory, size: 65_536, threads: 1)
-            var process = try WorkerProcess.start(workerCommand + task.arguments, preload: nil, debug: Contender.asleep)
-            guard let curve = MemoryCurve(words: try process.ask(megabytes)) else {
+            let contender = Contender(name: "memory", task: task)
+            guard let curve = MemoryCurve(words: try answer(contender, to: megabytes)) else {
                 throw WorkerFailure("the answer is not a curve")
             }
             return curve
@@ -218,13 +290,6 @@ package struct Benchmark {
             failures.append("memory: \(error)")
             return nil
         }
-    }
-
-    private func outstandingBytes(debug: String) throws(WorkerFailure) -> (heap: Double, recording: Double) {
-        let task = WorkerTask(subject: .plain, workload: .outstanding, size: 512, threads: 1)
-        var process = try WorkerProcess.start(workerCommand + task.arguments, preload: nil, debug: debug)
-        let answer = try process.ask(BenchmarkPlan.outstandingBuffers)
-        return (answer[0], answer[1])
     }
 }
 

@@ -1,5 +1,8 @@
 // What is measured against what: the groups, their rows, and the contenders of each row.
 
+internal import MempoolRecorder
+internal import MempoolRecording
+
 /// A group of rows that can be asked for by name.
 package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
     case pair
@@ -25,7 +28,7 @@ package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
         case .forms: "withBuffer, Lease and a pool of one's own"
         case .swift: "what Swift has by itself"
         case .memory: "what stays in memory after a burst, after threads, at rest"
-        case .recorder: "the recorder at level full, 16 frames of stack"
+        case .recorder: "what the recorder costs, beside LeakSanitizer, AddressSanitizer and heaptrack"
         }
     }
 }
@@ -41,8 +44,12 @@ package struct BenchmarkOptions: Sendable {
     package var isQuick = false
     /// The general allocators to measure against.
     package var allocators: [Allocator] = [.system]
-    /// Those that could not be found, for the report.
-    package var missing: [KnownAllocator] = []
+    /// What watches malloc as the recorder watches the pool.
+    package var instruments: [Instrument] = []
+    /// Those of both that could not be found, for the report.
+    package var missing: [MissingPeer] = []
+    /// Absolute path of a directory for recordings, the caller's own.
+    package var directory = "/tmp"
     /// Processors there are.
     package var processors = 1
 
@@ -56,11 +63,19 @@ struct Contender: Sendable, Equatable {
     var preload: String?
     /// The worker's `MEMPOOL_DEBUG`.
     var debug = Self.asleep
+    /// The tool that it runs under instead of being a worker of the pool.
+    var instrument: Instrument?
+    /// What the subject may cost at most, as a multiple of this.
+    var limit: Double?
+    /// What its samples are judged by: the path of the program that takes them, empty for a worker of the pool.
+    var program: String { instrument?.program ?? "" }
 
     static let asleep = "off"
     /// As many frames as `Worker.recordedDepth`: the stack of a request handler.
     static let recording = "full,quiet,frames=16"
-    static let sampling = "sampled,sample=128,quiet,frames=16"
+    /// Without the checks of what was written behind the request and after the put.
+    static let unchecked = "poison=0,canary=0"
+    static let sampled = "sampled,quiet,frames=16,sample=128"
 }
 
 /// One row to be measured.
@@ -77,21 +92,27 @@ struct RowPlan: Sendable, Equatable {
 /// The rows to measure, in order.
 struct BenchmarkPlan: Sendable, Equatable {
     var rows: [RowPlan] = []
-    var measuresRecorderMemory = false
+    /// Whether to measure start, memory and report, which are no rows.
+    var measuresRecorder = false
+    /// How many buffers are outstanding while their memory is measured.
+    var outstandingBuffers: Int
     /// The burst of the memory group, MiB; nil without the group.
     var burstMegabytes: Int?
 
     /// The size of rows that have only one: of a bucket in the middle.
     static let usualSize = 4096
     static let threadCounts = [1, 2, 4, 8, 16, 64]
-    /// How many buffers are outstanding while their memory is measured.
-    static let outstandingBuffers = 100_000
+    /// Where the watched pairs are measured: a small request, so that touching its memory is not what takes time.
+    static let recordedSize = 512
+    /// From how many different stacks these are got: as many as `cbench_from_stack` has.
+    static let outstandingStacks = 1000
 
     init(_ options: BenchmarkOptions) {
+        outstandingBuffers = options.isQuick ? 10_000 : 1_000_000
         for group in BenchmarkGroup.allCases where options.groups.contains(group) {
             rows += Self.rows(of: group, options)
         }
-        measuresRecorderMemory = options.groups.contains(.recorder)
+        measuresRecorder = options.groups.contains(.recorder)
         if options.groups.contains(.memory) { burstMegabytes = options.isQuick ? 64 : 1024 }
     }
 
@@ -147,7 +168,9 @@ struct BenchmarkPlan: Sendable, Equatable {
                 sizedRow(group, .pair, size: size, [("[UInt8](repeating:)", .array), ("allocate", .allocate)])
             }
         case .recorder:
-            return [1, 2].filter { $0 <= options.processors }.map(recorderRow) + [sampledRow]
+            var rows = [1, 2].filter { $0 <= options.processors }.map { recorderRow(threads: $0, options) }
+            if RecorderOptions.levels.contains(.sampled) { rows.append(sampledRow()) }
+            return rows
         }
     }
 
@@ -218,31 +241,45 @@ struct BenchmarkPlan: Sendable, Equatable {
         )
     }
 
-    /// Without the calls below `recorderRow`, beside which the difference could not be seen.
-    private static var sampledRow: RowPlan {
-        let size = 512
-        var sampled = contender("sampled 1/128", .plain, .pair, size: size)
-        sampled.debug = Contender.sampling
+    /// A watched pair against malloc and free under each instrument, then against itself with less to do.
+    private static func recorderRow(threads: Int, _ options: BenchmarkOptions) -> RowPlan {
+        func own(_ name: String, _ debug: String) -> Contender {
+            var contender = contender(name, .plain, .recorded, size: recordedSize, threads: threads)
+            contender.debug = debug
+            return contender
+        }
+        let peers = options.instruments.map { instrument in
+            var peer = contender(instrument.name, .malloc, .recorded, size: recordedSize, threads: threads)
+            peer.preload = instrument.preload
+            peer.instrument = instrument
+            peer.limit = instrument.limit
+            return peer
+        }
         return RowPlan(
             group: .recorder,
-            workload: "level sampled, one get in 128, no stack below",
-            label: "1 thread",
-            size: size,
-            threads: 1,
-            contenders: [sampled, contender("asleep", .plain, .pair, size: size)]
+            workload: "get and put at the end of 16 frames at level full; malloc and free under the tools",
+            label: threads == 1 ? "1 thread" : "\(threads) threads",
+            size: recordedSize,
+            threads: threads,
+            contenders: [own("full", Contender.recording)] + peers + [
+                own("full,\(Contender.unchecked)", "\(Contender.recording),\(Contender.unchecked)"),
+                own("asleep", Contender.asleep),
+            ]
         )
     }
 
-    private static func recorderRow(_ threads: Int) -> RowPlan {
-        var full = contender("full", .plain, .recorded, size: usualSize, threads: threads)
-        full.debug = Contender.recording
+    private static func sampledRow() -> RowPlan {
+        var sampled = contender("sampled", .plain, .recorded, size: recordedSize)
+        sampled.debug = Contender.sampled
+        var asleep = contender("asleep", .plain, .recorded, size: recordedSize)
+        asleep.limit = 2
         return RowPlan(
             group: .recorder,
-            workload: BenchmarkGroup.recorder.abstract,
-            label: threads == 1 ? "1 thread" : "\(threads) threads",
-            size: usualSize,
-            threads: threads,
-            contenders: [full, contender("asleep", .plain, .recorded, size: usualSize, threads: threads)]
+            workload: "get and put at level sampled, one get in 128",
+            label: "1 thread",
+            size: recordedSize,
+            threads: 1,
+            contenders: [sampled, asleep]
         )
     }
 }

@@ -16,6 +16,8 @@ package struct BenchmarkMeasurement: Codable, Equatable, Sendable {
     package var quietSamples: Int
     /// Set if there were too few quiet samples: `nanoseconds` is then the lower quartile of all.
     package var isEstimate: Bool
+    /// What the row's subject should cost at most, as a multiple of this one.
+    package var limit: Double?
 }
 
 /// One line of the results: a subject and its peers, measured in turns.
@@ -42,9 +44,15 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
             ? peer.nanoseconds / subject.nanoseconds : subject.nanoseconds / peer.nanoseconds
     }
 
+    /// The subject's time over that of this peer.
+    package func ratio(to peer: BenchmarkMeasurement) -> Double? {
+        guard let subject = measurements.first, subject.nanoseconds > 0, peer.nanoseconds > 0 else { return nil }
+        return subject.nanoseconds / peer.nanoseconds
+    }
+
     // The derived values belong into the file: a script should not have to know how they come about.
     private enum CodingKeys: String, CodingKey {
-        case group, workload, label, size, threads, measurements, fastestPeer, ratio
+        case group, workload, label, size, threads, measurements, fastestPeer, ratio, ratios
     }
 
     package func encode(to encoder: any Encoder) throws {
@@ -57,6 +65,10 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
         try container.encode(measurements, forKey: .measurements)
         try container.encodeIfPresent(fastestPeer?.contender, forKey: .fastestPeer)
         try container.encodeIfPresent(ratio, forKey: .ratio)
+        if group == .recorder {
+            let ratios = measurements.dropFirst().compactMap { peer in ratio(to: peer).map { (peer.contender, $0) } }
+            try container.encode(Dictionary(ratios) { first, _ in first }, forKey: .ratios)
+        }
     }
 
     package init(from decoder: any Decoder) throws {
@@ -86,14 +98,37 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
     }
 }
 
-/// What outstanding buffers cost in memory while the recorder is on.
-package struct RecorderMemory: Codable, Equatable, Sendable {
-    /// How many were outstanding.
+/// What the recorder costs besides the time of each get and put.
+package struct RecorderCost: Codable, Equatable, Sendable {
+    /// Of the first get of a process with the recorder at level full, which starts it. Median.
+    package var firstGetNanoseconds: Double
+    /// The same with the recorder asleep.
+    package var firstGetAsleepNanoseconds: Double
+    /// How many buffers were outstanding while memory was measured.
     package var buffers: Int
-    /// Bytes that the heap grew per buffer beyond what it grows with the recorder asleep.
-    package var heapBytesPerBuffer: Double
-    /// Bytes that the recording grew per buffer.
-    package var recordingBytesPerBuffer: Double
+    /// Bytes of each.
+    package var size: Int
+    /// From how many different stacks they were got.
+    package var stacks: Int
+    /// Resident bytes beyond those of the same with the recorder asleep, the mapped recording among them; without
+    /// red zones.
+    package var residentBytes: Double
+    /// Bytes of these on disk, in the recording.
+    package var recordingBytes: Double
+    /// Resident bytes more with the red zones between buffers, which canary=0 turns off.
+    package var redZoneBytes: Double
+    /// What `mempool-doctor report` takes for that recording.
+    package var reportSeconds: Double
+    /// Resident at most, meanwhile.
+    package var reportPeakBytes: Double
+
+    /// What each of these should be at most.
+    package enum Limits {
+        static let firstGetNanoseconds = 3e6
+        static let residentBytesPerBuffer = 120.0
+        static let reportSeconds = 2.0
+        static let reportPeakBytes = 300e6
+    }
 }
 
 /// The results of one run.
@@ -117,13 +152,6 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
         package var calibrationNanoseconds: Double
     }
 
-    /// An allocator that is not installed.
-    package struct MissingAllocator: Codable, Equatable, Sendable {
-        package var name: String
-        /// The Debian package that has it.
-        package var package: String
-    }
-
     /// How even the times of the subject are over the sizes of a section.
     package struct Flatness: Codable, Equatable, Sendable {
         package var threads: Int
@@ -138,8 +166,8 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
     package var noise: Noise
     package var rows: [BenchmarkRow]
     package var memory: MemoryCurve?
-    package var recorderMemory: RecorderMemory?
-    package var missing: [MissingAllocator]
+    package var recorder: RecorderCost?
+    package var missing: [MissingPeer]
     /// What could not be measured, and why: one sentence each.
     package var failures: [String]
 

@@ -7,12 +7,10 @@ package enum BenchmarkText {
     ///   - color: Whether control sequences may be used.
     package static func render(_ report: BenchmarkReport, unicode: Bool, color: Bool) -> String {
         var lines: [String] = []
-        let sections = sections(report.rows)
-        let lastOfRecorder = sections.lastIndex { $0[0].group == .recorder }
-        for (number, section) in sections.enumerated() {
+        for section in sections(report.rows) {
             if !lines.isEmpty { lines.append("") }
             lines.append(bold(heading(section), color))
-            lines += section[0].group.isList ? list(section) : matrix(section)
+            lines += section[0].isCostTable ? costs(section) : section[0].group.isList ? list(section) : matrix(section)
             if section[0].group == .pair {
                 let threads = section[0].threads
                 if let flatness = report.flatness.first(where: { $0.threads == threads }) {
@@ -20,9 +18,12 @@ package enum BenchmarkText {
                 }
                 lines += SizeCurve.draw(section, unicode: unicode).map { "  " + $0 }
             }
-            if number == lastOfRecorder, let memory = report.recorderMemory { lines += text(memory) }
         }
-        if report.rows.isEmpty, let memory = report.recorderMemory { lines += text(memory) }
+        if let recorder = report.recorder {
+            if !lines.isEmpty { lines.append("") }
+            lines.append(bold("recorder: beside the time of each get and put", color))
+            lines += text(recorder)
+        }
         if let memory = report.memory {
             if !lines.isEmpty { lines.append("") }
             lines.append(bold("memory: \(BenchmarkGroup.memory.abstract)", color))
@@ -33,12 +34,13 @@ package enum BenchmarkText {
         return lines.joined(separator: "\n") + "\n"
     }
 
-    /// Rows that share a table: same group and work, same threads unless these are what sets the rows apart.
+    /// Rows that share a table: same group, same threads unless these are what sets the rows apart.
     private static func sections(_ rows: [BenchmarkRow]) -> [[BenchmarkRow]] {
         var result: [[BenchmarkRow]] = []
         for row in rows {
             if let last = result.last?.last, last.group == row.group,
-                row.group.isList ? last.workload == row.workload : last.threads == row.threads
+                row.group == .forms || row.group == .threads
+                    || (row.group == .recorder ? last.workload == row.workload : last.threads == row.threads)
             {
                 result[result.count - 1].append(row)
             } else {
@@ -78,6 +80,30 @@ package enum BenchmarkText {
         return aligned(table)
     }
 
+    /// A line for each contender, its time and the subject's ratio to it for each row, and what that should be at most.
+    private static func costs(_ section: [BenchmarkRow]) -> [String] {
+        var names: [String] = []
+        var limits: [String: Double] = [:]
+        for measurement in section.flatMap(\.measurements) {
+            if !names.contains(measurement.contender) { names.append(measurement.contender) }
+            limits[measurement.contender] = measurement.limit
+        }
+        let head = [""] + section.flatMap { [$0.label, "ratio"] } + ["at most"]
+        return aligned(
+            [head]
+                + names.map { name in
+                    let cells = section.flatMap { row -> [String] in
+                        guard let measurement = row.measurements.first(where: { $0.contender == name }) else {
+                            return ["-", "-"]
+                        }
+                        let isSubject = name == row.measurements[0].contender
+                        return [time(measurement), isSubject ? "" : row.ratio(to: measurement).map(ratio) ?? "-"]
+                    }
+                    return [name] + cells + [limits[name].map(ratio) ?? ""]
+                }
+        )
+    }
+
     /// A line for each row: subject, peer, ratio.
     private static func list(_ section: [BenchmarkRow]) -> [String] {
         let isThreads = section[0].group == .threads
@@ -110,17 +136,40 @@ package enum BenchmarkText {
                 let padding = String(repeating: " ", count: widths[column] - cell.count)
                 line += column == 0 ? cell + padding : "  " + padding + cell
             }
+            while line.last == " " { line.removeLast() }
             return line
         }
     }
 
-    private static func text(_ memory: RecorderMemory) -> [String] {
-        let total = memory.heapBytesPerBuffer + memory.recordingBytesPerBuffer
-        return [
-            "  each of \(grouped(memory.buffers)) outstanding buffers costs \(decimal(total, places: 0)) bytes: "
-                + "\(decimal(memory.recordingBytesPerBuffer, places: 0)) in the recording, "
-                + "\(decimal(memory.heapBytesPerBuffer, places: 0)) on the heap"
+    private static func text(_ cost: RecorderCost) -> [String] {
+        func milliseconds(_ nanoseconds: Double) -> String { decimal(nanoseconds / 1e6, places: 2) + " ms" }
+        func megabytes(_ bytes: Double) -> String { decimal(bytes / 1e6, places: 0) + " MB" }
+        func each(_ bytes: Double) -> String { decimal(bytes / Double(max(1, cost.buffers)), places: 0) }
+        typealias Limits = RecorderCost.Limits
+        let table: [[String]] = [
+            ["", "measured", "at most", ""],
+            [
+                "first get of a process", milliseconds(cost.firstGetNanoseconds),
+                milliseconds(Limits.firstGetNanoseconds), "asleep \(milliseconds(cost.firstGetAsleepNanoseconds))",
+            ],
+            [
+                "\(grouped(cost.buffers)) outstanding", megabytes(cost.residentBytes),
+                megabytes(Limits.residentBytesPerBuffer * Double(cost.buffers)),
+                "\(each(cost.residentBytes)) bytes each, \(each(cost.recordingBytes)) of them in the recording",
+            ],
+            [
+                "red zones between them", megabytes(cost.redZoneBytes), "-",
+                "\(each(cost.redZoneBytes)) bytes each; none with canary=0",
+            ],
+            [
+                "report on them", decimal(cost.reportSeconds, places: 2) + " s",
+                decimal(Limits.reportSeconds, places: 2) + " s",
+                "from \(grouped(cost.stacks)) stacks",
+            ],
+            ["  its memory", megabytes(cost.reportPeakBytes), megabytes(Limits.reportPeakBytes), "at its peak"],
         ]
+        let notes = table.map { $0[3] }
+        return zip(aligned(table.map { Array($0.dropLast()) }), notes).map { $1.isEmpty ? $0 : "\($0)  \($1)" }
     }
 
     private static func text(_ memory: MemoryCurve, unicode: Bool) -> [String] {
@@ -159,8 +208,9 @@ package enum BenchmarkText {
         }
         if !report.missing.isEmpty {
             let names = report.missing.map(\.name).joined(separator: ", ")
-            let packages = report.missing.map(\.package).joined(separator: " ")
-            lines.append("not installed: \(names); on Debian: apt-get install \(packages)")
+            var packages: [String] = []
+            for peer in report.missing where !packages.contains(peer.package) { packages.append(peer.package) }
+            lines.append("not installed: \(names); on Debian: apt-get install \(packages.joined(separator: " "))")
         }
         lines += report.failures.map { "not measured: \($0)" }
         if report.configuration == "debug" {
@@ -223,4 +273,9 @@ extension BenchmarkGroup {
         case .pair, .mixed, .fifo, .handoff, .pages, .swift: false
         }
     }
+}
+
+extension BenchmarkRow {
+    /// Whether its contenders are shown one below the other: they are many, and each has a limit of its own.
+    fileprivate var isCostTable: Bool { group == .recorder }
 }

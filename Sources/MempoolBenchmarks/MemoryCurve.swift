@@ -130,7 +130,7 @@ package struct MemoryCurve: Codable, Equatable, Sendable {
     }
 
     /// Exact, unlike the cheaper counters of the kernel, which lag by some pages per thread.
-    private static func residentBytes() -> Int {
+    static func residentBytes() -> Int {
         guard let file = fopen("/proc/self/smaps_rollup", "r") else { return 0 }
         defer { fclose(file) }
         var line = [CChar](repeating: 0, count: 256)

@@ -43,11 +43,10 @@ struct NoiseGauge: Sendable {
 
     func isQuiet(_ sample: Sample) -> Bool { sample.calibration <= undisturbed * Self.tolerance }
 
-    /// The share of all samples that were quiet, 0 to 1.
-    var share: Double {
-        guard !calibrations.isEmpty else { return 0 }
+    /// How many samples were quiet.
+    var quietCount: Int {
         let limit = undisturbed * Self.tolerance
-        return Double(calibrations.count { $0 <= limit }) / Double(calibrations.count)
+        return calibrations.count { $0 <= limit }
     }
 }
 
@@ -59,7 +58,7 @@ extension BenchmarkMeasurement {
     ///
     /// Not divided by how much slower the calibration was: a neighbour on the same core halves what the calibration gets
     /// done, but hardly slows a loop that waits for its own stores, and such a loop came out twice as fast as it is.
-    init?(contender: String, samples: [Sample], gauge: NoiseGauge) {
+    init?(contender: String, limit: Double? = nil, samples: [Sample], gauge: NoiseGauge) {
         let quiet = samples.filter(gauge.isQuiet)
         let isEstimate = quiet.count < min(Self.enoughSamples, samples.count)
         let times = (isEstimate ? samples : quiet).map(\.nanoseconds)
@@ -74,7 +73,8 @@ extension BenchmarkMeasurement {
             high: high,
             samples: samples.count,
             quietSamples: quiet.count,
-            isEstimate: isEstimate
+            isEstimate: isEstimate,
+            limit: limit
         )
     }
 }

@@ -20,6 +20,7 @@ package enum Worker {
     /// Runs until standard input ends. False if the task could not be set up.
     package static func serve(_ task: WorkerTask) -> Bool {
         if task.workload == .outstanding { return serveOutstanding(task) }
+        if task.workload == .firstGet { return serveFirstGet(task) }
         if task.workload == .memory {
             sayReady()
             while let line = readLine() {
@@ -49,24 +50,49 @@ package enum Worker {
         _ = write(STDOUT_FILENO, line, line.count)
     }
 
-    /// Answers a number of buffers with `HEAP FILE`: the bytes that so many outstanding buffers added to the heap and to
-    /// the recording.
+    /// Answers a number of buffers with `RESIDENT RECORDING`: the bytes that so many outstanding buffers, got from
+    /// ``BenchmarkPlan/outstandingStacks`` stacks, added to this process and to its recording.
+    ///
+    /// They are never put: the recording is to have them.
     private static func serveOutstanding(_ task: WorkerTask) -> Bool {
         // The first use sets up what does not grow.
         putBuffer(getBuffer(task.size))
         sayReady()
         while let line = readLine() {
             guard let count = Int(line), count > 0 else { return false }
-            let buffers = UnsafeMutablePointer<Buffer>.allocate(capacity: count)
-            let heap = cbench_heap_bytes()
-            let file = ownRecordingBytes()
-            for index in 0..<count { (buffers + index).initialize(to: getBuffer(task.size)) }
-            let heapAfter = cbench_heap_bytes()
-            let fileAfter = ownRecordingBytes()
-            for index in 0..<count { putBuffer(buffers[index]) }
-            buffers.deallocate()
-            answer("\(heapAfter > heap ? heapAfter - heap : 0) \(max(0, fileAfter - file))")
+            let resident = MemoryCurve.residentBytes()
+            let recording = ownRecordingBytes()
+            let stacks = BenchmarkPlan.outstandingStacks
+            for number in 0..<stacks {
+                var share = Share(size: task.size, count: count * (number + 1) / stacks - count * number / stacks)
+                cbench_from_stack(Int32(number), getShare, &share)
+            }
+            answer("\(max(0, MemoryCurve.residentBytes() - resident)) \(max(0, ownRecordingBytes() - recording))")
         }
+        return true
+    }
+
+    /// What to get from one stack.
+    private struct Share {
+        var size: Int
+        var count: Int
+    }
+
+    private static let getShare: @convention(c) (UnsafeMutableRawPointer?) -> Void = { context in
+        guard let share = context?.load(as: Share.self) else { return }
+        for _ in 0..<share.count {
+            getBuffer(share.size).withUnsafeMutableBytes { if let base = $0.baseAddress { cbench_touch(base) } }
+        }
+    }
+
+    /// Answers anything with the nanoseconds that the first get took.
+    private static func serveFirstGet(_ task: WorkerTask) -> Bool {
+        let start = cbench_now()
+        let buffer = getBuffer(task.size)
+        let end = cbench_now()
+        putBuffer(buffer)
+        sayReady()
+        while readLine() != nil { answer("\(end - start) 0") }
         return true
     }
 
@@ -157,7 +183,7 @@ package enum Worker {
                 let workload = MixedWorkload(subject, sizes: sizes)
                 return Workload { workload.run($0) }
             }
-        case .fifo, .pages, .handoff, .outstanding, .memory: return nil
+        case .fifo, .pages, .handoff, .firstGet, .outstanding, .memory: return nil
         }
     }
 }

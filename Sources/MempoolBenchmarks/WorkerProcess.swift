@@ -15,23 +15,32 @@ package struct WorkerFailure: Error, Equatable, CustomStringConvertible {
 struct WorkerProcess: ~Copyable {
     /// A worker that does not answer within this time is given up: nothing asked of one takes a tenth of it.
     private static let answerLimitMilliseconds: Int32 = 60_000
+    /// A worker whose input has ended gets this many times 10 ms to end as well.
+    private static let endPatience = 1000
 
     private let processID: pid_t
     private let input: Int32
     private let output: Int32
     private var received: [UInt8] = []
 
-    /// Starts this very executable again, with `arguments`, and waits until it is ready.
+    /// Starts this very executable again, or another program, and waits until it is ready.
     ///
     /// - Parameters:
+    ///   - arguments: All words, the program's own name first.
+    ///   - program: Absolute path of the other program.
     ///   - preload: The allocator to measure, a path, or nil for the C library's own.
-    ///   - debug: The value of `MEMPOOL_DEBUG`.
+    ///   - environment: `NAME=VALUE` each, instead of what this process has under these names.
     static func start(
         _ arguments: [String],
-        preload: String?,
-        debug: String
+        program: String? = nil,
+        preload: String? = nil,
+        environment: [String]
     ) throws(WorkerFailure) -> WorkerProcess {
-        let spawned = try spawn(arguments, environment: environment(preload: preload, debug: debug))
+        let spawned = try spawn(
+            arguments,
+            program: program,
+            environment: ProcessEnvironment.own(with: environment + (preload.map { ["LD_PRELOAD=\($0)"] } ?? []))
+        )
         var worker = WorkerProcess(processID: spawned.processID, input: spawned.input, output: spawned.output)
         try worker.awaitReady(preload: preload)
         return worker
@@ -54,6 +63,7 @@ struct WorkerProcess: ~Copyable {
 
     private static func spawn(
         _ arguments: [String],
+        program: String?,
         environment: [String]
     ) throws(WorkerFailure) -> (processID: pid_t, input: Int32, output: Int32) {
         var toWorker: [Int32] = [-1, -1]
@@ -73,19 +83,15 @@ struct WorkerProcess: ~Copyable {
         posix_spawn_file_actions_adddup2(&actions, toWorker[0], STDIN_FILENO)
         posix_spawn_file_actions_adddup2(&actions, fromWorker[1], STDOUT_FILENO)
 
-        let words = arguments.map { strdup($0) } + [nil]
-        let entries = environment.map { strdup($0) } + [nil]
-        defer { for copy in words + entries { free(copy) } }
-        var child: pid_t = 0
-        let failure = posix_spawn(&child, "/proc/self/exe", &actions, nil, words, entries)
-        close(toWorker[0])
-        close(fromWorker[1])
-        guard failure == 0 else {
-            close(toWorker[1])
-            close(fromWorker[0])
-            throw WorkerFailure("cannot start a process: \(String(cString: strerror(failure)))")
+        do {
+            let child = try ChildProcess.spawn(program, arguments, environment, &actions)
+            close(toWorker[0])
+            close(fromWorker[1])
+            return (child, toWorker[1], fromWorker[0])
+        } catch {
+            for descriptor in toWorker + fromWorker { close(descriptor) }
+            throw error
         }
-        return (child, toWorker[1], fromWorker[0])
     }
 
     deinit {
@@ -93,7 +99,7 @@ struct WorkerProcess: ~Copyable {
         close(output)
         // It ends by itself now; one that hangs must not make the coordinator hang.
         var status: Int32 = 0
-        for _ in 0..<100 {
+        for _ in 0..<Self.endPatience {
             if waitpid(processID, &status, WNOHANG) != 0 { return }
             usleep(10_000)
         }
@@ -133,19 +139,6 @@ struct WorkerProcess: ~Copyable {
     }
 
     private static var lastError: String { String(cString: strerror(errno)) }
-
-    /// The own environment with the two variables that decide what is measured set anew, or removed.
-    private static func environment(preload: String?, debug: String) -> [String] {
-        var result = ["MEMPOOL_DEBUG=\(debug)"]
-        if let preload { result.append("LD_PRELOAD=\(preload)") }
-        var next = environ
-        while let entry = next.pointee {
-            let text = String(cString: entry)
-            if !text.hasPrefix("MEMPOOL_DEBUG="), !text.hasPrefix("LD_PRELOAD=") { result.append(text) }
-            next += 1
-        }
-        return result
-    }
 
     private static func isSameFile(_ first: String, _ second: String) -> Bool {
         var one = stat()

@@ -24,6 +24,8 @@ package enum WorkloadName: String, CaseIterable, Sendable {
     case scaling
     /// As `pair`, below a stack of 16 frames.
     case recorded
+    /// The first get of the process, which starts the recorder.
+    case firstGet = "first-get"
     /// Not timed: the memory that outstanding buffers cost.
     case outstanding
     /// Not timed: what stays in memory after a burst.

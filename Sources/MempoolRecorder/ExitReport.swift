@@ -12,7 +12,7 @@ extension Recorder {
     private static let printedFrames = 3
 
     /// One line of the block.
-    private struct Group {
+    struct Group {
         var kind: FindingKind?
         var count: UInt64
         var bytes: UInt64
@@ -30,7 +30,8 @@ extension Recorder {
         checkIdleMemory()
         refreshModules()
         let groups = findingGroups()
-        let outstanding = sampling?.enterTotals() ?? 0
+        let inUse = sampling?.enterTotals() ?? 0
+        let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
         let header = file.header
         let now = cmempool_now()
         header.pointee.lastMonotonic = now
@@ -64,8 +65,7 @@ extension Recorder {
     private func findingGroups() -> [Group] {
         var leaks: [UInt32: Group] = [:]
         let buffersPerRecord = UInt64(sampling?.interval ?? 1)
-        ledger.forEachOutstanding { record in
-            guard record.flags & (LedgerFlags.kept | LedgerFlags.poolDestroyed) == 0 else { return }
+        forEachLeak { _, record in
             var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
             group.count += buffersPerRecord
             group.bytes += buffersPerRecord * capacity(of: record)
@@ -75,8 +75,7 @@ extension Recorder {
         cold.withLock { cold in
             cold.findings.forEach { finding in
                 let kind = FindingKind(rawValue: finding.kind)
-                groups.append(
-                    Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: Self.site(of: finding)))
+                groups.append(Group(kind: kind, count: finding.count, bytes: finding.bytes, stack: finding.siteStack))
             }
         }
         return groups.sorted(by: Group.isWorse)
@@ -91,15 +90,6 @@ extension Recorder {
         let capacity = file.records(.counters, as: BucketCounters.self)[position].capacity
         // The row of oversized buffers has no capacity of its own.
         return capacity == 0 ? record.request : capacity
-    }
-
-    /// The stack whose first frame is the one to look at.
-    private static func site(of finding: FindingRecord) -> UInt32 {
-        if finding.accessStack > 0 { return finding.accessStack }
-        switch FindingKind(rawValue: finding.kind) {
-        case .poolDestroyed, .heldTooLong: return finding.getStack
-        default: return finding.putStack
-        }
     }
 
     /// Stops the process where a finding was made, for a debugger or a core file.
@@ -135,7 +125,7 @@ extension Recorder {
     }
 
     /// `about` stands before the number of leaked buffers.
-    private static func describe(_ group: Group, about: String) -> String {
+    static func describe(_ group: Group, about: String = "") -> String {
         let times = group.count == 1 ? "once" : "\(group.count) times"
         switch group.kind {
         case nil:
@@ -152,7 +142,7 @@ extension Recorder {
         }
     }
 
-    private static func place(_ names: [String]) -> String {
+    static func place(_ names: [String]) -> String {
         names.isEmpty ? "an unnamed place" : names.joined(separator: " < ")
     }
 
@@ -183,7 +173,7 @@ extension Recorder {
     }
 
     /// The functions of the first frames outside the pool and the recorder.
-    private func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
+    func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
         guard stack > 0 else { return [] }
         let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         var names: [String] = []
@@ -195,6 +185,8 @@ extension Recorder {
             guard let mangled = Self.functionName(address) else { continue }
             if Self.isOwn(mangled) { continue }
             let name = Self.readable(mangled)
+            // A scope's or a note's.
+            if name.hasPrefix("Swift.TaskLocal.") { continue }
             // Glue that the compiler or the runtime made has no line of its own.
             if ["", "reabstraction", "partial", "protocol"].contains(name) || mangled.text(after: "completeTask") != nil
             {

@@ -54,7 +54,7 @@ extension Recorder {
             }
         }
         let complete = finding
-        cold.withLock { $0.findings.add(complete) }
+        _ = cold.withLock { $0.findings.add(complete) }
         file.header.pointee.lastMonotonic = complete.firstTime
         // The finding is safe; from here on a lock that the faulting thread holds costs no more than the block.
         if !options.isQuiet { printBlock(complete) }

@@ -22,7 +22,8 @@ struct FindingTable {
 
     var count: Int { groups.count }
 
-    mutating func add(_ finding: FindingRecord) {
+    /// Enters a finding. True if it is the first of its group.
+    mutating func add(_ finding: FindingRecord) -> Bool {
         let key = Key(
             kind: finding.kind, pool: finding.pool,
             getStack: finding.getStack, firstPutStack: finding.firstPutStack, putStack: finding.putStack,
@@ -35,11 +36,11 @@ struct FindingTable {
             records[known].lastTime = finding.firstTime
             records[known].reissues = max(records[known].reissues, finding.reissues)
             records[known].duration = max(records[known].duration, finding.duration)
-            return
+            return false
         }
         guard file.reserve(.findings, count: groups.count + 1) != nil else {
             file.header.pointee.dropped.findings += 1
-            return
+            return false
         }
         var finding = finding
         finding.count = max(1, finding.count)
@@ -47,6 +48,7 @@ struct FindingTable {
         records[groups.count] = finding
         groups[key] = groups.count
         file.publish(.findings, count: groups.count)
+        return true
     }
 
     /// Calls `body` for each group.

@@ -14,6 +14,7 @@ enum HotLayout {
     @inline(__always) static var outstanding: UInt64 { 2 }
     @inline(__always) static var returned: UInt64 { 3 }
     @inline(__always) static var poisoned: UInt8 { 1 }
+    @inline(__always) static var kept: UInt8 { 2 }
 
     /// Where the words of a row of a shard are.
     @inline(__always)
@@ -38,6 +39,7 @@ enum HotLayout {
         precondition(CounterShard.putsWord == 1 && CounterShard.requestedBytesWord == 2)
         precondition(inProgress == LedgerState.inProgress.rawValue && returned == LedgerState.returned.rawValue)
         precondition(poisoned == LedgerFlags.poisoned)
+        precondition(kept == LedgerFlags.kept)
         precondition(outstanding == LedgerState.outstanding.rawValue)
         for size in [1, 15, 16, 17, 511, 512, 513, 4096, 1 << 24, 1 << 47] {
             precondition(bin(of: size) == SizeHistogram.bin(of: size))

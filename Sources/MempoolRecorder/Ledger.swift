@@ -15,6 +15,8 @@ struct Ownership {
     var putThread: UInt32
     var getTime: UInt64
     var putTime: UInt64
+    /// Number of the `ContextRecord`, which may belong to a later scope by now; see `ScopeTable.context(_:at:)`.
+    var context: UInt32
 }
 
 /// The ledger section of a recording and a ring of past owners beside it. Thread-safe: a record is written only by
@@ -69,7 +71,7 @@ struct Ledger: @unchecked Sendable {
     @inline(__always)
     func recordGet(
         _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, address: UInt,
-        pool: Int, bucketRow: Int, stack: UInt32
+        pool: Int, bucketRow: Int, stack: UInt32, context: UInt32
     ) {
         if record.pointee.sequence & 3 == HotLayout.returned { history.add(slot: slot, ownership(record.pointee)) }
         begin(record, generation: generation)
@@ -81,6 +83,7 @@ struct Ledger: @unchecked Sendable {
         record.pointee.putStack = 0
         record.pointee.getThread = cmempool_thread_id()
         record.pointee.putThread = 0
+        record.pointee.context = context
         record.pointee.pool = UInt16(truncatingIfNeeded: pool)
         record.pointee.bucket = UInt8(truncatingIfNeeded: bucketRow)
         record.pointee.flags = 0
@@ -100,12 +103,30 @@ struct Ledger: @unchecked Sendable {
     func recordPut(
         _ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, time: UInt64, stack: UInt32, isPoisoned: Bool
     ) {
+        if record.pointee.flags & HotLayout.kept != 0 { countKept(.max) }
         begin(record, generation: generation)
         record.pointee.flags = isPoisoned ? HotLayout.poisoned : 0
         record.pointee.putTime = time
         record.pointee.putStack = stack
         record.pointee.putThread = cmempool_thread_id()
         end(record, generation: generation, HotLayout.returned)
+    }
+
+    /// Marks an outstanding buffer as kept for the life of the process. False if it has no record.
+    ///
+    /// Only its owner may call this, so that no put comes in between; if it does all the same, a later owner may be marked.
+    func keep(slot: Int, generation: UInt32) -> Bool {
+        guard let present = read(slot), present.state == .outstanding,
+            UInt32(truncatingIfNeeded: present.generation) == generation
+        else { return false }
+        // A byte of its own, so readers see the record before or after, never torn.
+        if cmempool_or8(&records[slot].flags, HotLayout.kept) & HotLayout.kept == 0 { countKept(1) }
+        return true
+    }
+
+    @inline(never)
+    private func countKept(_ change: UInt64) {
+        file._withUnsafeGuaranteedRef { _ = cmempool_add64(&$0.header.pointee.keptBuffers, change) }
     }
 
     /// Marks an idle slot's record as no longer poisoned: its memory goes.
@@ -131,14 +152,6 @@ struct Ledger: @unchecked Sendable {
         }
     }
 
-    /// Calls `body` with each record that is returned and poisoned.
-    func forEachPoisoned(_ body: (_ slot: Int, UnsafeMutablePointer<LedgerRecord>) -> Void) {
-        for slot in 0..<Int(cmempool_load64_acquire(published))
-        where records[slot].state == .returned && records[slot].flags & LedgerFlags.poisoned != 0 {
-            body(slot, records + slot)
-        }
-    }
-
     /// The record of a slot that is not outstanding; nil if there is none.
     func idle(slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
         guard UInt64(slot) < cmempool_load64_acquire(published), records[slot].state == .returned else { return nil }
@@ -153,19 +166,31 @@ struct Ledger: @unchecked Sendable {
 
     /// The slot's record, read while its owner may be writing it; nil if it stays in progress.
     func present(slot: Int) -> Ownership? {
-        guard UInt64(slot) < cmempool_load64_acquire(published) else { return nil }
-        let record = records + slot
-        for _ in 0..<3 {
-            let before = cmempool_load64_acquire(&record.pointee.sequence)
-            let copy = record.pointee
-            if before & 3 != HotLayout.inProgress,
-                before == cmempool_load64_acquire(&record.pointee.sequence)
-            {
-                return ownership(copy)
+        read(slot).map(ownership)
+    }
+
+    /// Slots that have a record.
+    var slotCount: Int { Int(cmempool_load64_acquire(published)) }
+
+    /// A copy of a slot's record, made while its owner may be writing it; nil if there is none or it stays in progress.
+    func read(_ slot: Int) -> LedgerRecord? {
+        guard slot < slotCount else { return nil }
+        let record = UnsafeMutableRawPointer(records + slot).assumingMemoryBound(to: UInt64.self)
+        for _ in 0..<Self.readLimit {
+            let before = cmempool_load64_acquire(record)
+            guard before & 3 != HotLayout.inProgress else { continue }
+            var copy = LedgerRecord()
+            withUnsafeMutableBytes(of: &copy) { copy in
+                guard let copy = copy.assumingMemoryBound(to: UInt64.self).baseAddress else { return }
+                cmempool_copy_words(copy, record, MemoryLayout<LedgerRecord>.size / 8)
             }
+            if copy.sequence == before, before == cmempool_load64_acquire(record) { return copy }
         }
         return nil
     }
+
+    /// Looks at a record that is being written. A get or put takes some tens of nanoseconds, unless its thread is interrupted.
+    private static let readLimit = 100
 
     @inline(__always)
     private func ownership(_ record: LedgerRecord) -> Ownership {
@@ -173,14 +198,14 @@ struct Ledger: @unchecked Sendable {
             generation: record.sequence >> 2, request: Int(truncatingIfNeeded: record.request),
             getStack: record.getStack, putStack: record.putStack,
             getThread: record.getThread, putThread: record.putThread,
-            getTime: record.getTime, putTime: record.putTime
+            getTime: record.getTime, putTime: record.putTime, context: record.context
         )
     }
 
-    /// Calls `body` for each outstanding record.
-    func forEachOutstanding(_ body: (LedgerRecord) -> Void) {
-        for slot in 0..<Int(cmempool_load64_acquire(published)) where records[slot].state == .outstanding {
-            body(records[slot])
+    /// Calls `body` for each outstanding record. One that is just being got or put may be left out.
+    func forEachOutstanding(_ body: (_ slot: Int, _ record: LedgerRecord) -> Void) {
+        for slot in 0..<slotCount {
+            if let record = read(slot), record.state == .outstanding { body(slot, record) }
         }
     }
 
@@ -200,6 +225,7 @@ struct PutHistory: @unchecked Sendable {
 
     /// Words that are stored and loaded one by one, atomically and in no order: the checksum says whether they belong together.
     private struct Entry {
+        /// The slot in the low half, the context in the high half.
         var slot: UInt64
         var generation: UInt64
         var request: UInt64
@@ -211,7 +237,7 @@ struct PutHistory: @unchecked Sendable {
 
         @inline(__always)
         init(slot: Int, _ owner: Ownership) {
-            self.slot = UInt64(truncatingIfNeeded: slot)
+            self.slot = UInt64(UInt32(truncatingIfNeeded: slot)) | UInt64(owner.context) &<< 32
             generation = owner.generation
             request = UInt64(truncatingIfNeeded: owner.request)
             stacks = UInt64(owner.getStack) | UInt64(owner.putStack) &<< 32
@@ -242,7 +268,7 @@ struct PutHistory: @unchecked Sendable {
                 generation: generation, request: Int(truncatingIfNeeded: request),
                 getStack: UInt32(truncatingIfNeeded: stacks), putStack: UInt32(truncatingIfNeeded: stacks >> 32),
                 getThread: UInt32(truncatingIfNeeded: threads), putThread: UInt32(truncatingIfNeeded: threads >> 32),
-                getTime: getTime, putTime: putTime
+                getTime: getTime, putTime: putTime, context: UInt32(truncatingIfNeeded: slot >> 32)
             )
         }
     }
@@ -286,7 +312,8 @@ struct PutHistory: @unchecked Sendable {
         var copy = Entry(
             slot: 0,
             Ownership(
-                generation: 0, request: 0, getStack: 0, putStack: 0, getThread: 0, putThread: 0, getTime: 0, putTime: 0
+                generation: 0, request: 0, getStack: 0, putStack: 0, getThread: 0, putThread: 0, getTime: 0, putTime: 0,
+                context: 0
             )
         )
         copy.slot = cmempool_load64(&entry.pointee.slot)
@@ -297,7 +324,8 @@ struct PutHistory: @unchecked Sendable {
         copy.getTime = cmempool_load64(&entry.pointee.getTime)
         copy.putTime = cmempool_load64(&entry.pointee.putTime)
         copy.checksum = cmempool_load64(&entry.pointee.checksum)
-        guard copy.slot == UInt64(truncatingIfNeeded: slot), copy.generation == generation, copy.checksum == copy.sum
+        guard UInt32(truncatingIfNeeded: copy.slot) == UInt32(truncatingIfNeeded: slot), copy.generation == generation,
+            copy.checksum == copy.sum
         else { return nil }
         return copy.owner
     }

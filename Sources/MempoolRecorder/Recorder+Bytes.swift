@@ -38,16 +38,16 @@ extension Recorder {
 
     /// Looks at the bytes of an idle slot, before somebody gets it or its memory goes.
     @inline(__always)
-    func checkPoison(_ record: UnsafeMutablePointer<LedgerRecord>, _ slot: Int) {
+    func checkPoison(_ record: UnsafeMutablePointer<LedgerRecord>, _ slot: Int, isUnderLock: Bool = false) {
         guard let base = UnsafeRawPointer(bitPattern: UInt(record.pointee.address)) else { return }
         let damage = bytes.damage(
             inPoisoned: base, request: Int(truncatingIfNeeded: record.pointee.request),
             byte: poisonByte(ofPool: Int(record.pointee.pool)))
-        if let damage { addUseAfterPut(record.pointee, slot, damage) }
+        if let damage { addUseAfterPut(record.pointee, slot, damage, isUnderLock: isUnderLock) }
     }
 
     @inline(never)
-    private func addUseAfterPut(_ record: LedgerRecord, _ slot: Int, _ damage: Damage) {
+    private func addUseAfterPut(_ record: LedgerRecord, _ slot: Int, _ damage: Damage, isUnderLock: Bool) {
         if caught.holds(slot: slot, generation: record.generation) { return }
         var finding = finding(.useAfterPut, record, slot)
         finding.fill(damage)
@@ -55,7 +55,7 @@ extension Recorder {
         finding.putThread = record.putThread
         finding.firstPutTime = record.putTime
         finding.bytes = capacity(of: record)
-        add(finding)
+        add(finding, isUnderLock: isUnderLock)
     }
 
     /// The memory of an idle slot goes back to the system: the last chance to look at it.
@@ -63,27 +63,37 @@ extension Recorder {
         guard let record = ledger.idle(slot: slot), record.pointee.flags & LedgerFlags.poisoned != 0 else { return }
         memory.withLock { _ in
             showToTools(record.pointee)
-            checkPoison(record, slot)
+            checkPoison(record, slot, isUnderLock: true)
             ledger.clearPoison(record)
         }
     }
 
     /// Looks at everything that lies idle, when the process ends. Other threads may still run.
     func checkIdleMemory() {
-        ledger.forEachPoisoned { slot, record in
+        forEachIdleDamage { slot, record, damage in addUseAfterPut(record, slot, damage, isUnderLock: true) }
+        deliverPending()
+    }
+
+    /// Calls `body` for each idle buffer that was written to after its put and that nobody has got since. It may not call
+    /// the program.
+    func forEachIdleDamage(_ body: (_ slot: Int, _ record: LedgerRecord, _ damage: Damage) -> Void) {
+        func isPoisoned(_ record: LedgerRecord) -> Bool {
+            record.state == .returned && record.flags & LedgerFlags.poisoned != 0
+        }
+        for slot in 0..<ledger.slotCount where ledger.read(slot).map(isPoisoned) ?? false {
             memory.withLock { _ in
-                let before = cmempool_load64_acquire(&record.pointee.sequence)
-                let copy = record.pointee
-                guard copy.state == .returned, copy.flags & LedgerFlags.poisoned != 0 else { return }
-                showToTools(copy)
-                guard let base = UnsafeRawPointer(bitPattern: UInt(copy.address)),
+                guard let record = ledger.read(slot), isPoisoned(record) else { return }
+                showToTools(record)
+                guard let base = UnsafeRawPointer(bitPattern: UInt(record.address)),
                     let damage = bytes.damage(
-                        inPoisoned: base, request: Int(truncatingIfNeeded: copy.request),
-                        byte: poisonByte(ofPool: Int(copy.pool))),
+                        inPoisoned: base, request: Int(truncatingIfNeeded: record.request),
+                        byte: poisonByte(ofPool: Int(record.pool))),
                     // Got meanwhile: it was the new owner who wrote.
-                    before == cmempool_load64_acquire(&record.pointee.sequence)
+                    record.sequence == ledger.read(slot)?.sequence
                 else { return }
-                addUseAfterPut(copy, slot, damage)
+                // A touch that was caught is a finding already.
+                if caught.holds(slot: slot, generation: record.generation) { return }
+                body(slot, record, damage)
             }
         }
     }

@@ -5,6 +5,7 @@ internal import CMempoolPlatform
 internal import Glibc
 internal import Mempool
 internal import MempoolRecording
+internal import Synchronization
 
 /// Writes every get and put of the process into a recording.
 ///
@@ -26,6 +27,12 @@ final class Recorder: Sendable {
     /// Level paranoid only.
     let guarded: GuardedMemory?
     let cold: Guarded<Cold>
+    let scopes: ScopeTable
+    let delivery = FindingDelivery()
+    /// What a get has to look at beside its buffer; `Attention`s.
+    let attention = Atomic<UInt32>(0)
+    /// Level sampled: kept buffers without a record, the generation by slot.
+    let unsampledKept = Guarded<[Int: UInt32]>([:])
     let bytes: BufferBytes
     let caught = CaughtWriters()
     /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
@@ -50,7 +57,17 @@ final class Recorder: Sendable {
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
         guard let ledger = Ledger(file: file, isSampled: options.level == .sampled),
             let stacks = StackTable(file: file),
-            let highWater = HighWater(file: file, unit: options.level == .sampled ? options.sampleInterval : 1)
+            let highWater = HighWater(file: file, unit: options.level == .sampled ? options.sampleInterval : 1),
+            let scopes = ScopeTable(
+                file: file,
+                makeRoom: { byteCount in
+                    var room: UInt32?
+                    Recorder.withCurrent { recorder in
+                        room = recorder.cold.withLock { $0.strings.room(byteCount) }
+                    }
+                    return room
+                }
+            )
         else {
             throw RecordingFileError(path: file.path ?? "", errorNumber: ENOMEM)
         }
@@ -63,6 +80,7 @@ final class Recorder: Sendable {
         sampling = options.level == .sampled ? Sampling(interval: options.sampleInterval, file: file) : nil
         guarded =
             options.level == .paranoid && options.guardShare > 0 ? GuardedMemory(options: options, file: file) : nil
+        self.scopes = scopes
         bytes = BufferBytes(poisonLimit: options.poisonLimit, canaryLimit: options.canaryLimit)
         heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? .max
         poisonBytes = .allocate(capacity: Self.poolNumbers)
@@ -87,7 +105,8 @@ final class Recorder: Sendable {
         header.pointee.poisonLimit = options.poisonLimit == .max ? .max : UInt64(options.poisonLimit)
         header.pointee.canaryLimit = options.canaryLimit == .max ? .max : UInt64(options.canaryLimit)
         header.pointee.heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? 0
-        header.pointee.recorderHeapBytes = UInt64(ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount)
+        header.pointee.recorderHeapBytes = UInt64(
+            ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount + ScopeTable.heapBytes)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
         modules.refresh(strings: &strings, executable: executable)
@@ -161,7 +180,8 @@ final class Recorder: Sendable {
             didTrim: { pool, row in
                 Recorder.withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
             },
-            willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } }
+            willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } },
+            diagnostics: RecorderDiagnostics()
         )
         if options.level == .sampled {
             hook.sampleInterval = options.sampleInterval
@@ -213,6 +233,8 @@ final class Recorder: Sendable {
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
+        let attention = attention.load(ordering: .relaxed)
+        let context = attention == 0 ? 0 : self.context(attention)
         let slot = pointer.pointee.slot
         if let record = ledger.record(slot) {
             let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
@@ -223,7 +245,8 @@ final class Recorder: Sendable {
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
             ledger.recordGet(
                 record, slot: slot, generation: pointer.pointee.generation, request: request,
-                address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack
+                address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
+                context: context
             )
             if let region {
                 didGuard(region, record, pointer.pointee)
@@ -232,7 +255,7 @@ final class Recorder: Sendable {
                 if cmempool_has_tools() { cmempool_tools_did_get(base, request, capacity) }
             }
         } else {
-            atomicAdd(&file.header.pointee.dropped.ledger, 1)
+            didDropGet(context)
         }
         guard let row = counters(pool, bucketRow) else { return }
         if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, weight) }
@@ -253,6 +276,12 @@ final class Recorder: Sendable {
             atomicAdd(histograms + pool * HotLayout.binCount + bin, weight)
             highWater.didGet(pool: pool, row: bucketRow)
         }
+    }
+
+    @inline(never)
+    private func didDropGet(_ context: UInt32) {
+        atomicAdd(&file.header.pointee.dropped.ledger, 1)
+        if context != 0 { scopes.didPut(context) }
     }
 
     @inline(__always)
@@ -283,6 +312,7 @@ final class Recorder: Sendable {
             if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
             ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
             if hasTools, let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
+            if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
         guard let row = counters(pool, bucketRow) else { return }
         // While gets are sampled, a put by address may be that of any buffer.
@@ -312,6 +342,7 @@ final class Recorder: Sendable {
             }
             ledger.recordPut(
                 record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)
+            if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
@@ -405,6 +436,7 @@ final class Recorder: Sendable {
         finding.firstPutStack = owner.putStack
         finding.firstPutThread = owner.putThread
         finding.firstPutTime = owner.putTime
+        finding.context = owner.context
     }
 
     /// Adds a finding about a put that happens now.
@@ -415,13 +447,17 @@ final class Recorder: Sendable {
     }
 
     /// Adds a finding that is seen now.
-    func add(_ finding: FindingRecord) {
+    ///
+    /// - Parameter isUnderLock: Whether the pool or the recorder holds a lock, so that nothing of the program may be called.
+    func add(_ finding: FindingRecord, isUnderLock: Bool = false) {
         var finding = finding
         finding.firstTime = cmempool_now()
+        finding.context = scopes.context(finding.context, at: finding.getTime)
         let complete = finding
-        cold.withLock { $0.findings.add(complete) }
+        if cold.withLock({ $0.findings.add(complete) }) { scopes.pin(complete.context) }
         file.header.pointee.lastMonotonic = complete.firstTime
         if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) { abort(because: complete) }
+        didFind(complete, isUnderLock: isUnderLock)
     }
 
     func poisonByte(ofPool pool: Int) -> UInt8 { pool < Self.poolNumbers ? poisonBytes[pool] : BufferBytes.poison }
@@ -490,7 +526,7 @@ extension UnsafeMutablePointer<RecordingHeader> {
 
 /// Adds to a counter that several threads count in.
 @inline(__always)
-private func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
+func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
     _ = cmempool_add64(counter, amount)
 }
 

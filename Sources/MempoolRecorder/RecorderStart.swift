@@ -33,8 +33,10 @@ private func startRecorder(options: RecorderOptions) {
     let unwinder = cmempool_load_unwinder()
     if unwinder != CMEMPOOL_UNWINDER_LIBUNWIND {
         printLine(
-            "libunwind.so.8 is not there, so stacks follow frame pointers only and may miss callers;"
-                + " install it: apt-get install libunwind8"
+            cmempool_is_static_executable()
+                ? "a static executable cannot load libunwind, so stacks follow frame pointers only and may miss callers"
+                : "libunwind.so.8 is not there, so stacks follow frame pointers only and may miss callers;"
+                    + " install it: apt-get install libunwind8"
         )
     }
     do {

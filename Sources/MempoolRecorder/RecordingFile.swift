@@ -42,11 +42,17 @@ final class RecordingFile: Sendable {
         for section in RecordingSection.allCases {
             var capacity = Self.capacity(of: section, ledgerLimit: ledgerLimit)
             if let sizeLimit {
-                // Growing beyond the limit would be a signal in the program, so the two large sections, which come last,
-                // share what there is: a quarter of the rest for stacks, all of it for the ledger.
+                // Growing beyond the limit would be a signal in the program, so what is large shares what there is: a
+                // sixteenth each for scopes and their texts, a quarter of the rest for stacks, and what then remains, at
+                // the end, for the ledger.
                 let rest = (sizeLimit - offset) / section.recordBytes
-                if section == .stacks { capacity = min(capacity, rest / 4) }
-                if section == .ledger { capacity = min(capacity, rest) }
+                switch section {
+                case .strings: capacity = min(capacity, RecordingLimits.nameBytes + rest / 16)
+                case .contexts: capacity = min(capacity, rest / 16)
+                case .stacks: capacity = min(capacity, rest / 4)
+                case .ledger: capacity = min(capacity, rest)
+                default: break
+                }
             }
             offsets.append(offset)
             capacities.append(capacity)

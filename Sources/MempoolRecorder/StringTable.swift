@@ -29,5 +29,15 @@ struct StringTable {
             return StringReference(offset: UInt32(used), length: UInt32(bytes.count))
         }
     }
+
+    /// Sets bytes aside for texts that change; nil if they do not fit. They belong to the caller.
+    mutating func room(_ byteCount: Int) -> UInt32? {
+        guard file.reserve(.strings, count: used + byteCount) != nil else { return nil }
+        defer {
+            used += byteCount
+            file.publish(.strings, count: used)
+        }
+        return UInt32(used)
+    }
 }
 #endif

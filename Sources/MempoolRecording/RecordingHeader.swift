@@ -84,7 +84,7 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     package var lastMonotonic: UInt64 = 0
     /// 0 until a clean exit.
     package var endMonotonic: UInt64 = 0
-    /// `cleanExitFlag`, `estimatedCountersFlag`.
+    /// `cleanExitFlag`, `snapshotFlag`, `estimatedCountersFlag`.
     package var flags: UInt64 = 0
     package var exitStatus: Int32 = 0
     package var reserved: UInt32 = 0
@@ -119,6 +119,8 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
         ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
 
     package static let cleanExitFlag: UInt64 = 1
+    /// The file is a copy that the program made of its recording while it ran; `lastMonotonic` is the moment.
+    package static let snapshotFlag: UInt64 = 2
     /// Level sampled: all counters of buckets are estimates from the sampled gets, but for bad puts. After a clean exit the flag
     /// is gone: gets, puts, allocations and trimmed are exact then. Sizes asked for, histograms and high water stay estimates.
     package static let estimatedCountersFlag: UInt64 = 4

@@ -62,7 +62,9 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
 /// The most a recording holds. What does not fit is counted in the header's dropped counters, and every report shows it.
 package enum RecordingLimits {
     /// Paths of modules, pool names, the command line: about 1,000 paths of 256 bytes.
-    package static let stringBytes = 256 * 1024
+    package static let nameBytes = 256 * 1024
+    /// Those and a text for each context.
+    package static let stringBytes = nameBytes + contexts * contextTextBytes
     /// A process with more than 1,024 shared objects has not been seen; one takes about 20.
     package static let modules = 1024
     /// Pools with numbers beyond this are still recorded in the ledger, but have no counters of their own.
@@ -73,6 +75,8 @@ package enum RecordingLimits {
     package static let shards = 256
     /// Scopes that are open or that ended with buffers outstanding, and distinct notes: 4.5 MiB. Gets beyond are unscoped.
     package static let contexts = 65_536
+    /// The most bytes of a scope's name or of a note.
+    package static let contextTextBytes = 200
     /// Distinct (kind, stacks) groups; a program with more distinct mistakes is not read group by group.
     package static let findings = 4096
     /// 64 MiB of program counters: about 400,000 distinct stacks of 20 frames.

@@ -42,13 +42,20 @@ struct TextCanvas {
     mutating func gap() { if lines.last?.isEmpty == false { lines.append("") } }
 
     /// Adds a sentence, wrapped at spaces. Words longer than a line stay whole, so that paths can be copied.
-    mutating func paragraph(_ text: String, indent: String, first: String? = nil, _ emphasis: Emphasis? = nil) {
+    ///
+    /// `first` stands before the first line in place of the indent; `firstEmphasis` is its colour.
+    mutating func paragraph(
+        _ text: String, indent: String, first: String? = nil, firstEmphasis: Emphasis? = nil,
+        _ emphasis: Emphasis? = nil
+    ) {
         var line = ""
-        var prefix = first ?? indent
+        var prefix = first.map { first in firstEmphasis.map { paint(first, $0) } ?? first } ?? indent
+        var prefixWidth = (first ?? indent).count
         for word in text.split(separator: " ") {
-            if !line.isEmpty, prefix.count + line.count + 1 + word.count > style.width {
+            if !line.isEmpty, prefixWidth + line.count + 1 + word.count > style.width {
                 lines.append(prefix + (emphasis.map { paint(line, $0) } ?? line))
                 prefix = indent
+                prefixWidth = indent.count
                 line = ""
             }
             line += line.isEmpty ? String(word) : " " + word

@@ -6,9 +6,10 @@ extension TextReporter {
     /// Adds the findings, as many as the style allows, and says how many more there are.
     static func addFindings(_ report: Report, to canvas: inout TextCanvas) {
         let shown = report.findings.prefix(canvas.style.maximumFindings ?? report.findings.count)
+        let isRunning = report.process?.ending.kind == .running
         for (index, finding) in shown.enumerated() {
             canvas.gap()
-            addFinding(finding, number: index + 1, to: &canvas)
+            addFinding(finding, number: index + 1, isRunning: isRunning, to: &canvas)
         }
         let more = report.findings.count - shown.count
         guard more > 0 else { return }
@@ -19,15 +20,13 @@ extension TextReporter {
         )
     }
 
-    private static func addFinding(_ finding: Finding, number: Int, to canvas: inout TextCanvas) {
-        let amount =
-            finding.kind == .leak
-            ? Sentences.plural(finding.count, "buffer") : Sentences.plural(finding.count, "time")
-        let size = finding.kind == .leak || finding.bytes > 0 ? canvas.dot + Units.bytes(finding.bytes) : ""
-        let pool = finding.pool.isEmpty ? "" : canvas.dot + "pool \(canvas.clean(finding.pool))"
-        canvas.line(
-            canvas.paint("\(number). \(title(finding.kind).uppercased())", .bad) + canvas.dot + amount + size + pool
+    private static func addFinding(_ finding: Finding, number: Int, isRunning: Bool, to canvas: inout TextCanvas) {
+        canvas.paragraph(
+            heading(finding, canvas), indent: "   ", first: "\(number). \(headline(finding))\(canvas.dot)",
+            firstEmphasis: .bad
         )
+        // What is known from counters alone has neither place nor time.
+        let isTimed = finding.kind != .leak || finding.isUnsampled != true
         if let site = finding.site {
             let function = canvas.clean(site.function)
             if let place = canvas.place(site) {
@@ -35,67 +34,153 @@ extension TextReporter {
             } else {
                 canvas.line("   " + canvas.paint(function, .strong))
             }
-        } else {
-            let isWithoutStack = stacks(finding).isEmpty
-            canvas.paragraph(
-                isWithoutStack ? "No stack was captured." : "The place has no name; why is told under Recorder.",
-                indent: "   "
-            )
+        } else if finding.wrongStack != nil {
+            canvas.paragraph("The place has no name; why is told under Recorder.", indent: "   ")
+        } else if isTimed {
+            canvas.paragraph("No stack was captured.", indent: "   ")
         }
         canvas.paragraph(canvas.clean(finding.happened), indent: "   ")
-        for fact in facts(finding) { canvas.paragraph(fact, indent: "   ") }
+        if let contents = Sentences.contents(finding) { canvas.paragraph(canvas.clean(contents), indent: "   ") }
+        if isTimed { canvas.paragraph(facts(finding, isRunning: isRunning), indent: "   ") }
+        if let notes = notes(finding) { canvas.paragraph(canvas.clean(notes), indent: "   ") }
         // The site is marked where it is wrong; the same line may be right in the other stacks.
-        for (index, (title, stack)) in stacks(finding).enumerated() {
-            canvas.line("   " + title)
+        for (index, (title, stack, event)) in stacks(finding).enumerated() {
+            canvas.line("   " + title + who(event, finding, isRunning: isRunning))
             addStack(stack, site: index == 0 ? finding.site : nil, to: &canvas)
         }
         canvas.paragraph(canvas.clean(finding.advice), indent: "               ", first: "   What to do: ")
     }
 
+    /// The kind in capitals; what is read first.
+    private static func headline(_ finding: Finding) -> String {
+        // The same kind, but who looks for it looks at the other end of the buffer.
+        if finding.kind == .overrun, let offset = finding.offset, offset < 0 { return "UNDERRUN" }
+        return title(finding.kind).uppercased()
+    }
+
+    /// How many, how much, in which pool and scope.
+    private static func heading(_ finding: Finding, _ canvas: TextCanvas) -> String {
+        let isAboutBuffers =
+            switch finding.kind {
+            case .leak, .heldTooLong, .poolDestroyed: true
+            case .doublePut, .useAfterPut, .overrun, .wrongPool, .foreignPut, .wrongCapacity: false
+            }
+        let count = finding.estimatedCount ?? finding.count
+        let about = finding.estimatedCount == nil ? "" : "about "
+        var parts = [about + Sentences.plural(count, isAboutBuffers ? "buffer" : "time")]
+        let bytes = finding.estimatedBytes ?? finding.bytes
+        if isAboutBuffers || bytes > 0 { parts.append(about + Units.bytes(bytes)) }
+        if !finding.pool.isEmpty { parts.append("pool \(canvas.clean(finding.pool))") }
+        if let scope = finding.scope { parts.append("scope \(canvas.clean(scope))") }
+        if finding.isUnscoped == true { parts.append("unscoped") }
+        return parts.joined(separator: canvas.dot)
+    }
+
     /// What more there is to say in numbers.
-    private static func facts(_ finding: Finding) -> [String] {
-        var facts: [String] = []
+    private static func facts(_ finding: Finding, isRunning: Bool) -> String {
         let oldest = Units.duration(finding.oldestAgeSeconds)
         let newest = Units.duration(finding.newestAgeSeconds)
-        let verb = finding.kind == .leak ? "Got" : "Happened"
-        facts.append(
+        let verb: String
+        switch finding.kind {
+        case .leak: verb = "Got"
+        case .heldTooLong: verb = finding.isStillHeld == true ? "Got" : "Put"
+        case .overrun, .useAfterPut:
+            verb = finding.caughtBy == .poison || finding.caughtBy == .canary ? "Noticed" : "Happened"
+        case .doublePut, .wrongPool, .foreignPut, .wrongCapacity, .poolDestroyed: verb = "Happened"
+        }
+        let end = ago(isRunning)
+        var first =
             finding.count == 1 || oldest == newest
-                ? "\(verb) \(oldest) before the end" : "\(verb) between \(oldest) and \(newest) before the end"
-        )
-        if !finding.threads.isEmpty {
+            ? "\(verb) \(oldest) \(end)" : "\(verb) between \(oldest) and \(newest) \(end)"
+        // With a thread at each stack the list would only repeat them.
+        let isTold = finding.count == 1 && finding.events?.all.contains { $0.thread != nil } == true
+        if !finding.threads.isEmpty, !isTold {
             let more = finding.threadCount - finding.threads.count
-            facts[0] +=
+            first +=
                 " by \(finding.threadCount == 1 ? "thread" : "threads") "
                 + finding.threads.map(String.init).joined(separator: ", ")
                 + (more > 0 ? " and \(Sentences.grouped(more)) more" : "")
         }
-        facts[0] += "."
+        // One case whose step is told at its stack needs no line of its own.
+        let isTimed =
+            finding.count == 1 && finding.events?.all.contains { $0.ageSeconds == finding.oldestAgeSeconds } == true
+        var facts = isTimed ? [] : [first + "."]
         if let requested = finding.requestedBytes, requested != finding.bytes {
-            facts.append("Asked for \(Units.bytes(requested)) in all.")
+            facts.append(
+                finding.estimatedCount == nil
+                    ? "Asked for \(Units.bytes(requested)) in all."
+                    : "Those seen asked for \(Units.bytes(requested)) in all."
+            )
         }
         if let seconds = finding.secondsBetweenPuts {
             facts.append("The second put came \(Units.duration(seconds)) after the first.")
         }
-        return [facts.joined(separator: " ")]
+        if finding.count > 1, let events = finding.events, !events.all.isEmpty {
+            facts.append("Threads and times below are those of the first.")
+        }
+        return facts.joined(separator: " ")
+    }
+
+    private static func ago(_ isRunning: Bool) -> String { isRunning ? "ago" : "before the end" }
+
+    /// `note: request 4711`, or several.
+    private static func notes(_ finding: Finding) -> String? {
+        guard let first = finding.notes.first else { return nil }
+        guard finding.noteCount > 1 else { return "note: \(first)" }
+        let shown = finding.notes.prefix(3)
+        let more = finding.noteCount - shown.count
+        return "notes: " + shown.joined(separator: "; ") + (more > 0 ? "; and \(Sentences.grouped(more)) more" : "")
+    }
+
+    /// ` thread 4711, 12 s before the end`: who did what a stack shows.
+    private static func who(_ event: FindingEvent?, _ finding: Finding, isRunning: Bool) -> String {
+        guard let event else { return "" }
+        var parts: [String] = []
+        if let thread = event.thread { parts.append("thread \(thread)") }
+        if let age = event.ageSeconds { parts.append("\(Units.duration(age)) \(ago(isRunning))") }
+        return parts.isEmpty ? "" : " " + parts.joined(separator: ", ")
+    }
+
+    /// Without the runtime's part of giving up the last reference.
+    private static func destroyer(_ stacks: FindingStacks) -> [Frame]? {
+        guard let stack = stacks.destroy, let first = stack.firstIndex(where: \.isUserCode) else {
+            return stacks.destroy
+        }
+        return Array(stack[first...])
     }
 
     /// The stacks with their titles, the wrong one first.
-    private static func stacks(_ finding: Finding) -> [(String, [Frame])] {
+    private static func stacks(_ finding: Finding) -> [(String, [Frame], FindingEvent?)] {
         let stacks = finding.stacks
-        let titled: [(String, [Frame]?)] =
-            switch finding.kind {
-            case .leak: [("got by", stacks.get)]
-            case .doublePut:
-                [
-                    ("second put by, the wrong one", stacks.secondPut), ("first put by", stacks.put),
-                    ("got by", stacks.get),
-                    ("handed out again in between to", stacks.reissue),
-                ]
-            case .poolDestroyed, .heldTooLong: [("got by", stacks.get), ("put by", stacks.put)]
-            case .wrongPool, .foreignPut, .wrongCapacity, .useAfterPut, .overrun:
-                [("put by", stacks.put), ("got by", stacks.get)]
-            }
-        return titled.compactMap { title, stack in stack.map { (title, $0) } }
+        let events = finding.events
+        let got = ("got by", stacks.get, events?.get)
+        let put = ("put by", stacks.put, events?.put)
+        let reissue: (String, [Frame]?, FindingEvent?) = ("handed out again in between to", stacks.reissue, nil)
+        let titled: [(String, [Frame]?, FindingEvent?)]
+        switch finding.kind {
+        case .leak: titled = [got]
+        case .doublePut:
+            titled = [
+                ("second put by, the wrong one,", stacks.secondPut, events?.secondPut),
+                ("first put by", stacks.put, events?.put), got, reissue,
+            ]
+        case .useAfterPut, .overrun:
+            let verb =
+                switch finding.access {
+                case .read: "read by"
+                case .write: "written by"
+                case nil: "touched by"
+                }
+            titled = [(verb, stacks.access, events?.access), put, got, reissue]
+        case .poolDestroyed: titled = [got, ("pool destroyed by", destroyer(stacks), events?.destroy)]
+        case .heldTooLong: titled = [got, put]
+        case .wrongPool, .foreignPut, .wrongCapacity: titled = [put, got]
+        }
+        return titled.compactMap { title, stack, event in
+            guard let stack else { return nil }
+            // "second put by, the wrong one" without a thread behind it needs no second comma.
+            return (title.hasSuffix(",") && event == nil ? String(title.dropLast()) : title, stack, event)
+        }
     }
 
     /// Frames with their places in a column of their own.

@@ -6,7 +6,7 @@ extension TextReporter {
     /// More bars than these are put together, one for each power of two.
     private static let barLimit = 16
 
-    static func addPool(_ pool: PoolReport, to canvas: inout TextCanvas) {
+    static func addPool(_ pool: PoolReport, sampleInterval: Int, to canvas: inout TextCanvas) {
         canvas.gap()
         canvas.line(canvas.paint("Pool \(canvas.clean(pool.name))", .strong) + (pool.destroyed ? " (destroyed)" : ""))
         let stats = pool.stats
@@ -27,8 +27,33 @@ extension TextReporter {
             canvas.paragraph(
                 "discarded by reason: " + discards.joined(separator: canvas.dot), indent: "    ", first: "  ")
         }
+        addKept(pool.kept, sampleInterval: sampleInterval, to: &canvas)
         addBuckets(pool, to: &canvas)
         addRequestSizes(pool, to: &canvas)
+    }
+
+    /// More places of kept buffers than these are only counted.
+    private static let keptLimit = 5
+
+    private static func addKept(_ kept: KeptReport, sampleInterval: Int, to canvas: inout TextCanvas) {
+        guard kept.count > 0 else { return }
+        let seen = sampleInterval > 1 ? " (1 in \(Sentences.grouped(sampleInterval)) is seen)" : ""
+        canvas.line("  kept on purpose: \(Sentences.plural(kept.count, "buffer")), \(Units.bytes(kept.bytes))\(seen)")
+        for site in kept.sites.prefix(keptLimit) {
+            canvas.paragraph(
+                "\(Sentences.plural(site.count, "buffer")), \(Units.bytes(site.bytes)), got at \(place(site.site, canvas))",
+                indent: "      ", first: "    "
+            )
+        }
+        let more = kept.sites.count - keptLimit
+        if more > 0 { canvas.line("    and at \(Sentences.plural(more, "more place"))") }
+    }
+
+    /// `file:line function`, as far as it is known.
+    static func place(_ frame: Frame?, _ canvas: TextCanvas) -> String {
+        guard let frame else { return "an unknown place" }
+        return [canvas.place(frame, column: false), canvas.clean(frame.function)].compactMap { $0 }
+            .joined(separator: " ")
     }
 
     // MARK: - Bucket table

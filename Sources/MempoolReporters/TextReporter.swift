@@ -13,7 +13,8 @@ package enum TextReporter {
         addVerdict(report, to: &canvas)
         addProcess(report, to: &canvas)
         addFindings(report, to: &canvas)
-        for pool in report.pools { addPool(pool, to: &canvas) }
+        for pool in report.pools { addPool(pool, sampleInterval: report.recorder?.sampleInterval ?? 1, to: &canvas) }
+        addAdvice(report, to: &canvas)
         addRecorder(report, to: &canvas)
         addNotes(report, to: &canvas)
         canvas.gap()
@@ -49,7 +50,8 @@ package enum TextReporter {
         let ending: String
         switch process.ending.kind {
         case .exited: ending = "exited with status \(process.ending.status ?? 0)"
-        case .running: ending = "is still running"
+        case .running:
+            ending = process.ending.isSnapshot ? "was running when it took this snapshot" : "is still running"
         case .died:
             if let signal = process.ending.signal {
                 ending = "was killed by signal \(signal)"
@@ -80,10 +82,12 @@ package enum TextReporter {
                 + "\(recorder.level), stacks by \(recorder.unwinder), at most \(recorder.frameLimit) frames each.",
             indent: "  "
         )
+        addCoverage(recorder, to: &canvas)
         let dropped = recorder.dropped
         let parts: [(Int, String)] = [
             (dropped.ledger, "gets beyond max-ledger"), (dropped.stacks, "stacks"), (dropped.findings, "findings"),
             (dropped.strings, "texts"), (dropped.modules, "modules"), (dropped.pools, "pools"),
+            (dropped.contexts, "scopes and notes"),
         ]
         let lost = parts.filter { $0.0 > 0 }.map { "\(Sentences.grouped($0.0)) \($0.1)" }
         canvas.paragraph(
@@ -110,6 +114,43 @@ package enum TextReporter {
         }
         if !recorder.recording.isEmpty {
             canvas.line("  Recording: \(canvas.clean(recorder.recording))")
+        }
+    }
+
+    /// How much was looked at.
+    private static func addCoverage(_ recorder: RecorderReport, to canvas: inout TextCanvas) {
+        if recorder.sampleInterval > 1 {
+            canvas.paragraph(
+                "Sampled: one get in \(Sentences.grouped(recorder.sampleInterval)) was watched, so counts of leaks are estimates. "
+                    + (recorder.isEstimate
+                        ? "So are the figures of the pools." : "So are high water and sizes; gets and puts are exact."),
+                indent: "  "
+            )
+        }
+        let half = Units.bytes(max(1, recorder.poison.bytes / 2))
+        let poison =
+            recorder.poison.isWhole
+            ? "whole buffers"
+            : recorder.poison.bytes == 0 ? "off" : "the first and last \(half) of what was asked for of each buffer"
+        canvas.paragraph("Poison: \(poison).", indent: "  ")
+        let behind = recorder.canary.isWhole ? "all" : Units.bytes(recorder.canary.bytes)
+        let canary =
+            recorder.canary.bytes == 0 ? "off" : "\(behind) behind the request, and 32 B before and behind each buffer"
+        canvas.paragraph("Canary: \(canary).", indent: "  ")
+        if recorder.guardedGets > 0 || recorder.unguardedGets > 0 {
+            canvas.paragraph(
+                "Guard pages: around \(Sentences.plural(recorder.guardedGets, "get"))"
+                    + (recorder.unguardedGets > 0
+                        ? "; \(Sentences.grouped(recorder.unguardedGets)) more found no room." : "."),
+                indent: "  ", recorder.unguardedGets > 0 ? .doubtful : nil
+            )
+        }
+        if let limit = recorder.heldLimitSeconds {
+            canvas.paragraph("Held too long: longer than \(Units.duration(limit)).", indent: "  ")
+        }
+        if recorder.failedNotes > 0 {
+            canvas.paragraph(
+                "Notes: \(Sentences.grouped(recorder.failedNotes)) failed and are missing.", indent: "  ", .doubtful)
         }
     }
 

@@ -8,14 +8,17 @@ struct FaultPlanter {
     private let rate: Double
     private let forms: [PlantedFaults.Form]
     private var generator: SeededGenerator
+    /// How often at most.
+    private let limit: Int
     private(set) var planted: [PlantedFaults.Form: Int] = [:]
 
     /// Keeps the decisions apart from the numbers of the workload: with a fault planted it does the same work as without.
     private static let streamOffset: UInt64 = 1 << 32
 
-    init(_ fault: PlantedFault?, pool: BufferPool, seed: UInt64, thread: Int) {
+    init(_ fault: PlantedFault?, pool: BufferPool, seed: UInt64, thread: Int, limit: Int = .max) {
         self.pool = pool
         self.rate = fault?.rate ?? 0
+        self.limit = limit
         self.forms = fault.map { PlantedFaults.Form.all(of: $0.kind) } ?? []
         self.generator = SeededGenerator(seed: seed, stream: Self.streamOffset + UInt64(thread))
     }
@@ -23,7 +26,9 @@ struct FaultPlanter {
     /// To be called once per operation.
     mutating func operationDone() {
         guard !forms.isEmpty, Double.random(in: 0..<1, using: &generator) < rate else { return }
-        let form = forms[planted.values.reduce(0, +) % forms.count]
+        let count = planted.values.reduce(0, +)
+        guard count < limit else { return }
+        let form = forms[count % forms.count]
         PlantedFaults.plant(form, in: pool)
         planted[form, default: 0] += 1
     }

@@ -89,8 +89,14 @@ struct WorkloadJob: Sendable {
     var operations: Int { options.operations ?? info.defaultOperations }
 
     /// The share of a thread: as equal as possible, all shares together make ``operations``.
-    func operations(ofThread thread: Int) -> Int {
-        operations / options.threads + (thread < operations % options.threads ? 1 : 0)
+    func operations(ofThread thread: Int) -> Int { share(of: operations, thread) }
+
+    private func share(of total: Int, _ thread: Int) -> Int {
+        total / options.threads + (thread < total % options.threads ? 1 : 0)
+    }
+
+    private func plantingLimit(ofThread thread: Int) -> Int {
+        options.plant?.kind == .poolDestroyed ? share(of: PlantedFault.destroyedPoolLimit, thread) : .max
     }
 
     func generator(forThread thread: Int) -> SeededGenerator {
@@ -104,13 +110,17 @@ struct WorkloadJob: Sendable {
         _ share: @Sendable @escaping (_ thread: Int, _ planter: inout FaultPlanter) throws(WorkloadError) -> Tally
     ) throws(WorkloadError) -> Tally {
         let tallies = try WorkerThreads.run(options.threads) { thread throws(WorkloadError) in
-            var planter = FaultPlanter(options.plant, pool: pool, seed: options.seed, thread: thread)
+            var planter = FaultPlanter(
+                options.plant, pool: pool, seed: options.seed, thread: thread, limit: plantingLimit(ofThread: thread))
             var tally = try share(thread, &planter)
             tally.planted = planter.planted
             return tally
         }
         var total = tallies.reduce(into: Tally()) { $0.add($1) }
-        if let plant = options.plant { FaultPlanter.plantMissingForms(of: plant, pool: pool, planted: &total.planted) }
+        if let plant = options.plant {
+            FaultPlanter.plantMissingForms(of: plant, pool: pool, planted: &total.planted)
+            PlantedFaults.putHeld(after: plant.heldSeconds)
+        }
         return total
     }
 

@@ -52,11 +52,21 @@ package struct PlantedFault: Sendable, Codable, Equatable {
         case wrongCapacity = "wrong-capacity"
         case foreignPut = "foreign-put"
         case wrongPool = "wrong-pool"
+        case useAfterPut = "use-after-put"
+        case overrun
+        case poolDestroyed = "pool-destroyed"
+        case heldTooLong = "held-too-long"
     }
 
     package var kind: Kind
     /// Probability per operation, above 0 and up to 1. Whatever the rate, every form of the fault happens once at least.
     package var rate: Double
+    /// How long a buffer is held, at the end of the run, that is held too long: longer than any other.
+    package var heldSeconds = 3.0
+
+    /// Destroyed pools with buffers outstanding keep their place in the process and in its recording, so there are only so
+    /// many in a run, whatever the rate.
+    package static let destroyedPoolLimit = 16
 
     /// A handful in a default run.
     package static let defaultRate = 0.001

@@ -98,9 +98,12 @@ struct BenchCommand: DoctorCommand {
             output: output,
             style: Terminal.style(color: color, toFile: output != nil)
         )
+        let directory = try TemporaryDirectory()
+        let name = CommandLine.arguments.first ?? "mempool-doctor"
         var benchmark = Benchmark(
-            try options(),
-            workerCommand: [CommandLine.arguments.first ?? "mempool-doctor", BenchPeerCommand.name]
+            try options(directory: directory.path),
+            workerCommand: [name, BenchPeerCommand.name],
+            reportCommand: [name, ReportCommand.configuration.commandName ?? "report"]
         )
         if Benchmark.isDebugBuild {
             Message.note("this is a debug build: its figures say nothing about speed; build it with -c release")
@@ -115,7 +118,7 @@ struct BenchCommand: DoctorCommand {
                 BenchmarkText.render(report, unicode: output.style.unicode, color: output.style.color)
             )
         }
-        guard report.rows.isEmpty, report.recorderMemory == nil, report.memory == nil else {
+        guard report.rows.isEmpty, report.recorder == nil, report.memory == nil else {
             return DoctorStatus.healthy
         }
         throw DoctorFailure(
@@ -124,7 +127,8 @@ struct BenchCommand: DoctorCommand {
         )
     }
 
-    private func options() throws -> BenchmarkOptions {
+    /// - Parameter directory: For what has to be compiled or recorded.
+    private func options(directory: String) throws -> BenchmarkOptions {
         var options = BenchmarkOptions()
         let chosen = groups + only
         if !chosen.isEmpty { options.groups = chosen }
@@ -138,6 +142,12 @@ struct BenchCommand: DoctorCommand {
         let search = AllocatorSearch.onThisMachine()
         options.allocators = search.found
         options.missing = search.missing
+        options.directory = directory
+        if options.groups.contains(.recorder) {
+            let instruments = InstrumentSearch(compilingIn: directory)
+            options.instruments = instruments.found
+            options.missing += instruments.missing
+        }
         options.processors = BenchmarkOptions.availableProcessors
         for path in peer {
             do {

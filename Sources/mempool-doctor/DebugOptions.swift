@@ -52,6 +52,11 @@ struct DebugOptions {
         return result.joined(separator: ",")
     }
 
+    /// The same with one key set, whatever the user gave it.
+    func setting(_ key: String, to value: String) -> DebugOptions {
+        DebugOptions((entries.filter { !$0.hasPrefix(key + "=") } + ["\(key)=\(value)"]).joined(separator: ","))
+    }
+
     /// Whether a path cannot be a value of the list: a comma ends it, and `%p` is replaced.
     static func isUnspeakable(_ path: String) -> Bool {
         path.contains(",") || path.contains("%")

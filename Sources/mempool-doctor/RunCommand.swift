@@ -75,7 +75,7 @@ struct RunCommand: DoctorCommand {
         }
         let names = workloads.isEmpty ? WorkloadCatalog.standardSet : workloads
         let observer = Observer(
-            debugOptions: debugOptions,
+            debugOptions: try workload.debugOptions(debugOptions),
             keepsExitCode: false,
             sourceRoot: report.sourceRootPath
         )

@@ -68,13 +68,16 @@ struct Selftest {
         var checks: [SelftestResult.Check] = []
         var reports: [Report] = []
         for form in PlantedFaults.Form.allCases {
-            let diagnosis = try observe([form.rawValue], label: form.rawValue, progress: &progress)
+            let debugOptions = form == .heldTooLong ? debugOptions.setting("held", to: Self.heldLimit) : debugOptions
+            let diagnosis = try observe(
+                [form.rawValue], debugOptions, label: form.rawValue, progress: &progress)
             reports.append(diagnosis.report)
             checks.append(check(Self.name(of: form), form, diagnosis))
         }
-        let killed = try observe([PlantedFaults.Form.leak.rawValue, "--kill"], label: "kill", progress: &progress)
+        let killed = try observe(
+            [PlantedFaults.Form.leak.rawValue, "--kill"], debugOptions, label: "kill", progress: &progress)
         checks.append(check("leak, killed by kill -9", .leak, killed))
-        let correct = try observe(["none"], label: "correct", progress: &progress)
+        let correct = try observe(["none"], debugOptions, label: "correct", progress: &progress)
         checks.append(checkCorrect(correct))
         reports.append(correct.report)
 
@@ -91,15 +94,24 @@ struct Selftest {
 
     // MARK: - Planted mistakes
 
+    /// Seconds a buffer may be held; short, as the check that needs it waits for it.
+    private static let heldLimit = "0.2"
+    /// What the process with that limit does.
+    static let heldSeconds = 0.25
+
     private static func name(of form: PlantedFaults.Form) -> String {
         switch form {
         case .doublePutAfterReissue: "double-put, re-issued"
+        case .useAfterPutTouch: "use-after-put, at the access"
+        case .underrun: "overrun, at the front"
         default: form.kind.rawValue
         }
     }
 
     /// Runs this very executable with the hidden command.
-    private func observe(_ arguments: [String], label: String, progress: inout Progress) throws -> Diagnosis {
+    private func observe(
+        _ arguments: [String], _ debugOptions: DebugOptions, label: String, progress: inout Progress
+    ) throws -> Diagnosis {
         let words = [CommandLine.arguments.first ?? "mempool-doctor", PlantCommand.name] + arguments
         let process = ObservedProcess(
             executable: Array("/proc/self/exe".utf8CString),

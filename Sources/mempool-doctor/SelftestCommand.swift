@@ -85,7 +85,7 @@ struct PlantCommand: DoctorCommand {
 
     func perform() throws -> Int32 {
         if let form = PlantedFaults.Form(rawValue: form) {
-            PlantedFaults.plantInDefaultPool(form)
+            PlantedFaults.plantInDefaultPool(form, heldSeconds: Selftest.heldSeconds)
         } else {
             PlantedFaults.useDefaultPoolWell()
         }

@@ -57,8 +57,8 @@ struct WorkloadOptionGroup: ParsableArguments {
         help: ArgumentHelp(
             "Plant a mistake, to see what its report looks like.",
             discussion: """
-                leak, double-put, wrong-capacity, foreign-put or wrong-pool; RATE is the share of the operations that make it, \
-                0.001 if not given.
+                leak, double-put, wrong-capacity, foreign-put, wrong-pool, use-after-put, overrun, pool-destroyed or \
+                held-too-long; RATE is the share of the operations that make it, 0.001 if not given.
                 """,
             valueName: "kind[:rate]"
         )
@@ -94,5 +94,11 @@ struct WorkloadOptionGroup: ParsableArguments {
             }
         }
         return options
+    }
+
+    /// What the observed process must be told so that the planted mistake is one.
+    func debugOptions(_ inherited: DebugOptions) throws -> DebugOptions {
+        guard let plant = try workloadOptions().plant, plant.kind == .heldTooLong else { return inherited }
+        return inherited.setting("held", to: "\(plant.heldSeconds * 0.9)")
     }
 }

@@ -12,6 +12,18 @@ import Testing
         try Analyzer.report(recordingAt: path, options: AnalysisOptions())
     }
 
+    /// Makes a shared library from a text in C.
+    private func compileLibrary(_ text: String, in scratch: Scratch) throws -> String {
+        let source = scratch.file("library.c")
+        try text.write(toFile: source, atomically: true, encoding: .utf8)
+        let library = scratch.file("library.so")
+        let compiled = try Program.run(
+            ["/usr/bin/env", "clang", "-shared", "-fPIC", "-g", "-o", library, source],
+            environment: ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"], in: scratch)
+        try #require(compiled.status == 0, "\(compiled.output)")
+        return library
+    }
+
     @Test func `Thousands of threads over time leave no finding and a recording of bounded size`() throws {
         let scratch = try Scratch()
         let threads = runsLong ? 10_000 : 300
@@ -30,15 +42,8 @@ import Testing
 
     @Test func `A library that was unloaded keeps the findings of its callers, and the program goes on`() throws {
         let scratch = try Scratch()
-        let source = scratch.file("plugin.c")
-        try """
-        void plugin_call(void (*callback)(void)) { callback(); __asm__ volatile(""); }
-        """.write(toFile: source, atomically: true, encoding: .utf8)
-        let library = scratch.file("plugin.so")
-        let compiled = try Program.run(
-            ["/usr/bin/env", "clang", "-shared", "-fPIC", "-g", "-o", library, source],
-            environment: ["PATH": ProcessInfo.processInfo.environment["PATH"] ?? "/usr/bin:/bin"], in: scratch)
-        try #require(compiled.status == 0, "\(compiled.output)")
+        let library = try compileLibrary(
+            "void plugin_call(void (*callback)(void)) { callback(); __asm__ volatile(\"\"); }", in: scratch)
         let path = scratch.file("recording")
         let end = try Program.run(
             ["zoo", "plugin", library], environment: ["MEMPOOL_DEBUG": "full,quiet,recording=\(path)"], in: scratch)
@@ -65,8 +70,11 @@ import Testing
             let path = disk + "/recording"
             try Data(count: (1_024 - free) * 1_024).write(to: URL(filePath: filler))
             let end = try Program.run(
-                ["zoo", "hoard", "20000"], environment: ["MEMPOOL_DEBUG": "full,quiet,recording=\(path)"], in: scratch)
+                ["zoo", "hoard", "20000"], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
             #expect(end.status == 0, "\(free) KiB free: \(end)")
+            let said = end.output.split(separator: "\n").first ?? ""
+            let expected = free == 0 ? "mempool: cannot create \(path): " : " gets found no room in the recording "
+            #expect(free == 1_000 || said.contains(expected), "\(free) KiB free: \(said)")
             if let recording = try? Recording(path: path) {
                 var outstanding = 0
                 let scan = recording.forEachLedgerRecord { _, record in
@@ -128,6 +136,23 @@ import Testing
         #expect(report.findings.map(\.kind) == [.leak])
     }
 
+    @Test func `A recording on a read-only disk is one line, and the findings are printed`() throws {
+        let scratch = try Scratch()
+        let disk = scratch.file("disk")
+        try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
+        guard mount("zoo", disk, "tmpfs", UInt(MS_RDONLY), "size=1m") == 0 else {
+            print("skipped: a disk cannot be mounted here: \(String(cString: strerror(errno)))")
+            return
+        }
+        defer { umount(disk) }
+        let path = disk + "/recording"
+        let end = try Program.run(
+            ["zoo", "fault", "leak", "sync"], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
+        #expect(end.status == 0)
+        #expect(end.output.hasPrefix("mempool: cannot create \(path): Read-only file system; "), "\(end.output)")
+        #expect(end.output.contains("leak: 3 buffers"), "\(end.output)")
+    }
+
     @Test(arguments: ["/no/such/folder/recording", "/proc/recording"])
     func `A recording that cannot be made is one line, and the findings are printed`(path: String) throws {
         let scratch = try Scratch()
@@ -137,5 +162,85 @@ import Testing
         let lines = end.output.split(separator: "\n")
         #expect(lines.first?.hasPrefix("mempool: cannot create \(path): ") == true, "\(end.output)")
         #expect(lines.contains { $0.contains("leak: 3 buffers") }, "\(end.output)")
+    }
+
+    @Test(arguments: ["nothing", "pool"], ["off", "full"])
+    func `Signals at a high rate harm neither get nor put, nor does a handler with a pool of its own`(
+        handler: String, level: String
+    ) throws {
+        let scratch = try Scratch()
+        let path = scratch.file("recording")
+        let signals = runsLong ? 50_000 : 5_000
+        let end = try Program.run(
+            ["/usr/bin/timeout", "-s", "KILL", "300", Program.folder + "/zoo", "signals", handler, "\(signals)"],
+            environment: ["MEMPOOL_DEBUG": "\(level),recording=\(path)"], in: scratch)
+        #expect(end.status == 0, "\(end.output)")
+        print("handler \(handler), level \(level): \(end.output)", terminator: "")
+        guard level == "full" else { return }
+        let report = try report(path)
+        #expect(report.verdict == .healthy, "\(report.verdictReason)")
+        if handler == "pool" {
+            // One more for each thread before the signals come, and for the program itself.
+            #expect((report.pools.map(\.stats.gets).min() ?? 0) >= signals + 4)
+        }
+        #expect(report.pools.allSatisfy { $0.stats.gets == $0.stats.puts && $0.stats.inUse == 0 })
+        #expect(report.recorder?.captureMismatches == 0)
+    }
+
+    @Test func `A program with raised privileges does not read MEMPOOL_DEBUG`() throws {
+        guard geteuid() == 0, access("/usr/bin/setpriv", X_OK) == 0 else {
+            print("skipped: needs root and setpriv, to become another user")
+            return
+        }
+        let scratch = try Scratch()
+        chmod(scratch.path, 0o777)
+        let copy = scratch.file("zoo")
+        try FileManager.default.copyItem(atPath: Program.folder + "/zoo", toPath: copy)
+        func run(_ mode: mode_t) throws -> (end: (status: Int32, output: String), isRecorded: Bool) {
+            chmod(copy, mode)
+            let path = scratch.file("recording-\(mode)")
+            let user = ["/usr/bin/setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+            let end = try Program.run(
+                user + [copy, "correct", "get and put"],
+                environment: ["MEMPOOL_DEBUG": "full,nonsense,recording=\(path)"], in: scratch)
+            return (end, FileManager.default.fileExists(atPath: path))
+        }
+        let plain = try run(0o755)
+        try #require(plain.end.status == 0, "another user cannot run a program of this build: \(plain.end.output)")
+        #expect(plain.isRecorded)
+        #expect(plain.end.output.contains("unknown key 'nonsense'"))
+        let raised = try run(0o4755)
+        #expect(raised.end.status == 0)
+        #expect(!raised.isRecorded)
+        // In a debug build it records by default, to a place that the one who started it cannot name.
+        #expect(!raised.end.output.contains("nonsense"), "\(raised.end.output)")
+    }
+
+    @Test func `Without libunwind there is one line, and the findings keep their lines`() throws {
+        let scratch = try Scratch()
+        let path = scratch.file("recording")
+        let library = try compileLibrary(
+            """
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <string.h>
+            void *dlopen(const char *name, int flags) {
+                if (name && strstr(name, "libunwind")) return 0;
+                void *(*next)(const char *, int) = dlsym(RTLD_NEXT, "dlopen");
+                return next(name, flags);
+            }
+            """, in: scratch)
+        let end = try Program.run(
+            ["zoo", "fault", "leak", "deinit"],
+            environment: ["MEMPOOL_DEBUG": "full,recording=\(path)", "LD_PRELOAD": library], in: scratch)
+        #expect(end.status == 0)
+        let lines = end.output.split(separator: "\n")
+        #expect(lines.first?.hasPrefix("mempool: libunwind.so.8 is not there, ") == true, "\(end.output)")
+        #expect(lines.count { $0.contains("libunwind") } == 1)
+        let report = try report(path)
+        #expect(report.recorder?.unwinder == "frame-pointers")
+        #expect(report.findings.map(\.count) == [3])
+        #expect(report.findings.first?.site?.file?.hasSuffix("Tests/Zoo/Place+Synchronous.swift") == true)
+        #expect(report.notes.contains { $0.contains("libunwind") })
     }
 }

@@ -42,13 +42,16 @@ import Testing
         var generator = SystemRandomNumberGenerator()
         var operations = 0
         var outstanding = 0
+        var recordings = 0
         for number in 0..<kills {
             let scratch = try Scratch()
             let victim = try Program(
                 ["zoo", "victim", scratch.file("diary"), "\(Self.threads)", "\(Self.slots)"],
                 environment: ["MEMPOOL_DEBUG": "full,quiet,recording=\(scratch.file("recording"))"], in: scratch)
-            // From before the recording exists to thousands of operations later.
-            usleep(UInt32.random(in: 0...(number.isMultiple(of: 4) ? 20_000 : 150_000), using: &generator))
+            // Every fourth from before the recording exists, the others up to tens of thousands of operations later.
+            let isEarly = number.isMultiple(of: 4)
+            if !isEarly { waitForFile(scratch.file("diary")) }
+            usleep(UInt32.random(in: 0...(isEarly ? 20_000 : 100_000), using: &generator))
             kill(victim.processID, SIGKILL)
             #expect(try victim.finish().status == 1_000 + SIGKILL)
             guard FileManager.default.fileExists(atPath: scratch.file("recording")),
@@ -62,6 +65,7 @@ import Testing
                 #expect(diary.certain.isEmpty, "kill \(number): \(error)")
                 continue
             }
+            recordings += 1
             var listed: Set<Held> = []
             let scan = recording.forEachLedgerRecord { _, record in
                 guard record.state == .outstanding else { return }
@@ -78,7 +82,14 @@ import Testing
             operations += diary.operations
             outstanding += diary.certain.count
         }
-        print("\(kills) kills after \(operations) gets: \(outstanding) outstanding buffers, all listed")
+        print(
+            "\(kills) kills, \(recordings) of them with a recording, after \(operations) gets: "
+                + "\(outstanding) outstanding buffers, all listed")
         #expect(outstanding > 0, "the victims did nothing")
+    }
+
+    /// Until it is there, or long enough for the slowest machine.
+    private func waitForFile(_ path: String) {
+        for _ in 0..<10_000 where access(path, F_OK) != 0 { usleep(1_000) }
     }
 }

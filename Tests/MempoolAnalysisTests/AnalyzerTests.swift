@@ -7,17 +7,6 @@ import Testing
 
 @testable import MempoolAnalysis
 
-/// Names addresses from a table; what is not in it stays unnamed.
-struct TableSymbolizer: Symbolizer {
-    var frames: [UInt64: [Frame]]
-
-    func name(_ words: Set<UInt64>, in modules: [Recording.Module]) -> NamedAddresses {
-        var result = OffsetSymbolizer().name(words, in: modules)
-        result.frames.merge(frames.filter { words.contains($0.key) }) { $1 }
-        return result
-    }
-}
-
 struct AnalyzerTests {
     private let directory: TemporaryDirectory
 
@@ -27,7 +16,7 @@ struct AnalyzerTests {
         _ builder: RecordingBuilder, options: AnalysisOptions = AnalysisOptions(), names: [UInt64: [Frame]] = [:]
     ) throws -> Report {
         let recording = try Recording(path: directory.write(builder.bytes()))
-        return Analyzer.report(of: recording, options: options, symbolizer: TableSymbolizer(frames: names))
+        return Analyzer.report(of: recording, options: options, symbolizer: TableSymbolizer(names))
     }
 
     private static let own = Frame(function: "BufferPool.get(_:)", file: "/p/Mempool/Get.swift", line: 3, isOwn: true)
@@ -262,6 +251,12 @@ struct AnalyzerTests {
         #expect(pool.buckets.first?.trimmed == 2)
         #expect(pool.buckets.last?.hitPercent == nil)
         #expect(pool.oversized.gets == 2)
+    }
+
+    @Test func `A waste that nobody measured is not shown`() throws {
+        var builder = builder()
+        builder.count(pool: 0, row: 0) { $0.gets = 100 }
+        #expect(try report(builder).pools.first?.buckets.first?.wastePercent == nil)
     }
 
     @Test func `Requests are listed by size`() throws {

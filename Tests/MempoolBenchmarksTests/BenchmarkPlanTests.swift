@@ -1,5 +1,7 @@
 // Tests of what is measured against what.
 
+import MempoolRecorder
+import MempoolRecording
 import Testing
 
 @testable import MempoolBenchmarks
@@ -40,6 +42,49 @@ struct BenchmarkPlanTests {
         #expect(row.contenders.map(\.name) == ["mempool", "glibc", "other"])
         #expect(row.contenders.map(\.preload) == [nil, nil, "/opt/libother.so"])
         #expect(row.contenders.allSatisfy { $0.debug == "off" })
+    }
+
+    @Test func `The recorder is measured beside every instrument, and against itself with less to do`() throws {
+        var options = options([.recorder])
+        options.instruments = [
+            Instrument(name: "Sanitizer", program: "/x/leak", environment: ["A=b"], limit: 1),
+            Instrument(name: "tool", program: "/x/plain", preload: "/x/tool.so", limit: 0.25),
+        ]
+        let rows = BenchmarkPlan(options).rows.filter { $0.contenders.first?.name == "full" }
+        #expect(rows.map(\.threads) == [1, 2])
+        let row = try #require(rows.last)
+        #expect(row.size == 512)
+        #expect(
+            row.contenders.map(\.name) == ["full", "Sanitizer", "tool", "full,poison=0,canary=0", "asleep"])
+        #expect(row.contenders.map(\.limit) == [nil, 1, 0.25, nil, nil])
+        #expect(row.contenders.map(\.program) == ["", "/x/leak", "/x/plain", "", ""])
+        #expect(row.contenders.map(\.preload) == [nil, nil, "/x/tool.so", nil, nil])
+        #expect(row.contenders[0].debug == "full,quiet,frames=16")
+        #expect(row.contenders[3].debug == "full,quiet,frames=16,poison=0,canary=0")
+        #expect(row.contenders[4].debug == "off")
+    }
+
+    @Test func `Level sampled is measured against asleep where there is such a level`() throws {
+        let sampled = BenchmarkPlan(options([.recorder])).rows.filter { $0.contenders.first?.name == "sampled" }
+        #expect(sampled.count == (RecorderOptions.levels.contains(.sampled) ? 1 : 0))
+        #expect(sampled.allSatisfy { $0.contenders.last?.limit == 2 && $0.contenders.last?.debug == "off" })
+    }
+
+    @Test func `What the recorder is told is understood`() {
+        for debug in [Contender.recording, "\(Contender.recording),\(Contender.unchecked)"] {
+            let options = RecorderOptions(parsing: debug, defaultLevel: .off)
+            #expect(options.complaints.isEmpty)
+            #expect(options.level == .full && options.frameLimit == Worker.recordedDepth)
+        }
+    }
+
+    @Test func `Start, memory and report belong to the recorder's group, and are small when it is to be quick`() {
+        #expect(!BenchmarkPlan(options([.pair])).measuresRecorder)
+        var options = options([.recorder])
+        #expect(BenchmarkPlan(options).measuresRecorder)
+        #expect(BenchmarkPlan(options).outstandingBuffers == 1_000_000)
+        options.isQuick = true
+        #expect(BenchmarkPlan(options).outstandingBuffers == 10_000)
     }
 
     @Test func `Groups come in a fixed order, each once`() {

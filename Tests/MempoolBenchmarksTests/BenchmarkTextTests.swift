@@ -35,6 +35,22 @@ struct BenchmarkTextTests {
         )
     }
 
+    /// heaptrack failed with two threads.
+    private static var recorderRows: [BenchmarkRow] {
+        let full = [("full", 100.0), ("LeakSanitizer (gcc)", 125), ("heaptrack", 400), ("asleep", 5)]
+        var rows = [
+            row(.recorder, "1 thread", size: 512, full),
+            row(.recorder, "2 threads", size: 512, threads: 2, full.filter { $0.0 != "heaptrack" }),
+            row(.recorder, "1 thread", size: 512, [("sampled", 8), ("asleep", 5)]),
+        ]
+        rows[0].measurements[1].limit = 1
+        rows[0].measurements[2].limit = 0.25
+        rows[1].measurements[1].limit = 1
+        rows[2].workload = "level sampled"
+        rows[2].measurements[1].limit = 2
+        return rows
+    }
+
     private static var report: BenchmarkReport {
         var mixed = row(.mixed, "lognormal", [("mempool", 7), ("glibc", 31.04)])
         mixed.measurements[1].isEstimate = true
@@ -54,13 +70,16 @@ struct BenchmarkTextTests {
                 mixed,
                 row(.threads, "4 threads", size: 4096, threads: 4, [("4 threads", 4), ("2 threads", 5)]),
                 row(.forms, "Lease", size: 4096, [("Lease", 6), ("get and put", 5)]),
-                row(.recorder, "1 thread", size: 4096, [("full", 100), ("asleep", 5)]),
-            ],
+            ] + recorderRows,
             memory: nil,
-            recorderMemory: RecorderMemory(buffers: 100_000, heapBytesPerBuffer: 0.1, recordingBytesPerBuffer: 73.3),
+            recorder: RecorderCost(
+                firstGetNanoseconds: 1_234_000, firstGetAsleepNanoseconds: 90_400, buffers: 1_000_000, size: 512,
+                stacks: 1000, residentBytes: 75.4e6, recordingBytes: 73.3e6, redZoneBytes: 64e6, reportSeconds: 1.5,
+                reportPeakBytes: 210e6
+            ),
             missing: [
-                BenchmarkReport.MissingAllocator(name: "mimalloc", package: "libmimalloc2.0"),
-                BenchmarkReport.MissingAllocator(name: "tcmalloc", package: "libtcmalloc-minimal4"),
+                MissingPeer(name: "mimalloc", package: "libmimalloc2.0"),
+                MissingPeer(name: "tcmalloc", package: "libtcmalloc-minimal4"),
             ],
             failures: ["fifo 512 B: snmalloc: it ended unexpectedly"]
         )
@@ -98,6 +117,15 @@ struct BenchmarkTextTests {
         #expect(lines[3] == "  4 KiB       5.0   30.0         -   0.17")
     }
 
+    @Test func `A package that two missing peers come from is named once`() {
+        var report = Self.report
+        report.missing = ["LeakSanitizer", "AddressSanitizer"].map { MissingPeer(name: $0, package: "gcc") }
+        #expect(
+            BenchmarkText.render(report, unicode: true, color: false)
+                .contains("\nnot installed: LeakSanitizer, AddressSanitizer; on Debian: apt-get install gcc\n")
+        )
+    }
+
     @Test func `Ratios are to the fastest peer, and for threads of throughput`() throws {
         let rows = Self.report.rows
         #expect(rows[0].ratio == 0.5)
@@ -112,7 +140,14 @@ struct BenchmarkTextTests {
         let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
         #expect(object["schemaVersion"] as? Int == 1)
         let rows = try #require(object["rows"] as? [[String: Any]])
-        #expect(rows.count == 7)
+        #expect(rows.count == 9)
+        #expect(rows[0]["ratios"] == nil)
+        #expect(
+            rows[6]["ratios"] as? [String: Double] == [
+                "LeakSanitizer (gcc)": 0.8, "heaptrack": 0.25, "asleep": 20,
+            ])
+        #expect(((rows[6]["measurements"] as? [[String: Any]])?[1])?["limit"] as? Double == 1)
+        #expect((object["recorder"] as? [String: Any])?["residentBytes"] as? Double == 75.4e6)
         #expect(rows[0]["ratio"] as? Double == 0.5)
         #expect(rows[0]["fastestPeer"] as? String == "jemalloc")
         #expect((object["flatness"] as? [[String: Any]])?.count == 1)
@@ -170,10 +205,25 @@ struct BenchmarkTextTests {
                  measured  get and put  ratio
           Lease       6.0          5.0   1.20
 
-        recorder: the recorder at level full, 16 frames of stack, 4 KiB, ns
-                    measured  asleep  ratio
-          1 thread       100     5.0  20.00
-          each of 100,000 outstanding buffers costs 73 bytes: 73 in the recording, 0 on the heap
+        recorder: what the recorder costs, beside LeakSanitizer, AddressSanitizer and heaptrack, 512 B, ns
+                               1 thread  ratio  2 threads  ratio  at most
+          full                      100               100
+          LeakSanitizer (gcc)       125   0.80        125   0.80     1.00
+          heaptrack                 400   0.25          -      -     0.25
+          asleep                    5.0  20.00        5.0  20.00
+
+        recorder: level sampled, 512 B, ns
+                   1 thread  ratio  at most
+          sampled       8.0
+          asleep        5.0   1.60     2.00
+
+        recorder: beside the time of each get and put
+                                  measured  at most
+          first get of a process   1.23 ms  3.00 ms  asleep 0.09 ms
+          1,000,000 outstanding      75 MB   120 MB  75 bytes each, 73 of them in the recording
+          red zones between them     64 MB        -  64 bytes each; none with canary=0
+          report on them            1.50 s   2.00 s  from 1,000 stacks
+            its memory              210 MB   300 MB  at its peak
 
         machine: Example 1, 2 processors, Linux 6.1
         noise:   quiet: 93 % of 600 samples undisturbed

@@ -33,13 +33,13 @@ struct StatisticsTests {
         #expect(gauge.undisturbed == 100)
         #expect(gauge.isQuiet(Sample(nanoseconds: 1, calibration: 108)))
         #expect(!gauge.isQuiet(Sample(nanoseconds: 1, calibration: 108.1)))
-        #expect(gauge.share == 0.5)
+        #expect(gauge.quietCount == 50)
     }
 
     @Test func `A few calibrations that were faster than all others do not make the machine noisy`() {
         let gauge = gauge([50, 50] + [Double](repeating: 100, count: 98))
         #expect(gauge.undisturbed == 100)
-        #expect(gauge.share == 1)
+        #expect(gauge.quietCount == 100)
     }
 
     @Test func `Only quiet samples make the median if there are enough of them`() throws {

@@ -29,7 +29,11 @@ import Testing
         }
         let sizes = rows.filter { $0["group"] as? String == "pair" && $0["threads"] as? Int == 1 }
         #expect(sizes.compactMap { $0["size"] as? Int } == [512, 65536])
-        #expect(json["recorderMemory"] is [String: Any])
+        let recorder = try #require(json["recorder"] as? [String: Any])
+        #expect(recorder["buffers"] as? Int == 10_000)
+        for key in ["firstGetNanoseconds", "residentBytes", "recordingBytes", "reportSeconds", "reportPeakBytes"] {
+            #expect(recorder[key] as? Double ?? 0 > 0, "\(key)")
+        }
     }
 
     @Test func `The table goes to the file, notes to stderr`() throws {

@@ -234,7 +234,7 @@ import Testing
     }
 
     @Test func `An exit status asked of the recorder is the program's own and is passed on`() throws {
-        let plant = "{\"kind\":\"leak\",\"rate\":1}"
+        let plant = "{\"kind\":\"leak\",\"rate\":1,\"heldSeconds\":3}"
         let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":5,\"plant\":\(plant)}")
         let result = try DoctorProcess(
             ["exec", "--format", "json", "--"] + program,

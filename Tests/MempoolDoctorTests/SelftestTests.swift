@@ -22,20 +22,26 @@ import Testing
         func site(_ form: PlantedFaults.Form) -> String { PlantedFaults.site(of: form).description }
         let lines = result.output.split(separator: "\n", omittingEmptySubsequences: false)
         #expect(
-            lines.prefix(10) == [
-                "✓ leak                     \(site(.leak))",
-                "✓ double-put               \(site(.doublePut))",
-                "✓ double-put, re-issued    \(site(.doublePutAfterReissue))",
-                "✓ wrong-capacity           \(site(.wrongCapacity))",
-                "✓ foreign-put              \(site(.foreignPut))",
-                "✓ wrong-pool               \(site(.wrongPool))",
-                "✓ leak, killed by kill -9  \(site(.leak))",
-                "✓ correct program          nothing reported",
-                "✓ unwinder                 libunwind",
-                "✓ debug information        present in this executable",
+            lines.prefix(16) == [
+                "✓ leak                          \(site(.leak))",
+                "✓ double-put                    \(site(.doublePut))",
+                "✓ double-put, re-issued         \(site(.doublePutAfterReissue))",
+                "✓ wrong-capacity                \(site(.wrongCapacity))",
+                "✓ foreign-put                   \(site(.foreignPut))",
+                "✓ wrong-pool                    \(site(.wrongPool))",
+                "✓ use-after-put                 \(site(.useAfterPut))",
+                "✓ use-after-put, at the access  \(site(.useAfterPutTouch))",
+                "✓ overrun                       \(site(.overrun))",
+                "✓ overrun, at the front         \(site(.underrun))",
+                "✓ pool-destroyed                \(site(.poolDestroyed))",
+                "✓ held-too-long                 \(site(.heldTooLong))",
+                "✓ leak, killed by kill -9       \(site(.leak))",
+                "✓ correct program               nothing reported",
+                "✓ unwinder                      libunwind",
+                "✓ debug information             present in this executable",
             ])
-        #expect(lines[10].hasPrefix("✓ place of recordings      \(runtime)/mempool, "))
-        #expect(lines.suffix(3) == ["", "PASSED: 11 checks", ""])
+        #expect(lines[16].hasPrefix("✓ place of recordings           \(runtime)/mempool, "))
+        #expect(lines.suffix(3) == ["", "PASSED: 17 checks", ""])
     }
 
     @Test func `As JSON it has the same facts`() throws {
@@ -44,7 +50,7 @@ import Testing
         #expect(result.json?["schemaVersion"] as? Int == 1)
         #expect(result.json?["verdict"] as? String == "passed")
         let checks = try checks(result)
-        #expect(checks.count == 11)
+        #expect(checks.count == 17)
         #expect(checks.allSatisfy { $0["passed"] as? Bool == true && $0["detail"] is String })
         #expect(checks.first?["expected"] as? String == PlantedFaults.site(of: .leak).description)
     }
@@ -61,10 +67,10 @@ import Testing
             ["selftest"], in: scratch, environment: ["LC_ALL": "C"], executable: stripped
         ).finish()
         #expect(result.status == 1)
-        #expect(result.output.hasPrefix("!! leak                     found, but without file and line; it is at "))
-        #expect(result.output.contains("\n!! debug information        missing in this executable, "))
-        #expect(result.output.contains("\nok correct program          nothing reported\n"))
-        #expect(result.output.hasSuffix("\n\nFAILED: 8 of 11 checks\n"), "\(result.output)")
+        #expect(result.output.hasPrefix("!! leak                          found, but without file and line; it is at "))
+        #expect(result.output.contains("\n!! debug information             missing in this executable, "))
+        #expect(result.output.contains("\nok correct program               nothing reported\n"))
+        #expect(result.output.hasSuffix("\n\nFAILED: 14 of 17 checks\n"), "\(result.output)")
     }
 
     @Test func `Without a recorder it is inconclusive`() throws {

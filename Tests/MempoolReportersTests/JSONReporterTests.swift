@@ -13,7 +13,8 @@ struct JSONReporterTests {
     }
 
     @Test func `A report survives the way through JSON`() throws {
-        for report in [SampleReports.healthy(), SampleReports.findings(), .inconclusive(because: "No recording.")] {
+        let built = [SampleReports.healthy(), SampleReports.findings(), .inconclusive(because: "No recording.")]
+        for report in try built + TextReporterTests.recorded.values.map({ try $0() }) {
             let decoded = try JSONDecoder().decode(Report.self, from: Data(JSONReporter.render(report).utf8))
             #expect(decoded == report)
         }
@@ -52,10 +53,97 @@ struct JSONReporterTests {
         #expect(recorder["dropped"] is [String: Any])
     }
 
+    private func findings(_ report: Report) throws -> [[String: Any]] {
+        try #require(try object(report)["findings"] as? [[String: Any]])
+    }
+
+    @Test func `What is known of bytes has keys`() throws {
+        let findings = try findings(RecordedReport.bytes())
+        let poison = try #require(findings.first { $0["caughtBy"] as? String == "poison" })
+        #expect(poison["kind"] as? String == "use-after-put")
+        #expect(poison["offset"] as? Int == 128)
+        #expect(poison["badBytes"] as? Int == 40)
+        #expect(poison["request"] as? Int == 4000)
+        #expect(poison["expectedByte"] as? String == "de")
+        #expect(poison["foundBytes"] as? String == "30 31 20 47 45 54 20 2f 20 48 54 54 50 2f 31 2e")
+        #expect(poison["access"] as? String == "write")
+        #expect(poison["secondsAfterPut"] as? Double == 1)
+        let read = try #require(findings.first { $0["caughtBy"] as? String == "accessor" })
+        #expect(read["access"] as? String == "read")
+        let stacks = try #require(read["stacks"] as? [String: Any])
+        #expect(Set(stacks.keys) == ["access", "get", "put", "reissue"])
+        let events = try #require(read["events"] as? [String: [String: Any]])
+        #expect(Set(events.keys) == ["access", "get", "put"])
+        #expect(events["access"]?["thread"] as? Int == 4713)
+        #expect(events["access"]?["ageSeconds"] as? Double == 5)
+        #expect(findings.contains { $0["caughtBy"] as? String == "guard-page" })
+        #expect(findings.contains { $0["offset"] as? Int == -8 })
+    }
+
+    @Test func `What is known of holding has keys`() throws {
+        let report = try object(RecordedReport.holding())
+        let findings = try #require(report["findings"] as? [[String: Any]])
+        let leak = try #require(findings.first { $0["scope"] as? String == "upload" })
+        #expect(leak["scopeEnded"] as? Bool == true)
+        #expect(leak["notes"] as? [String] == ["request 1 of client 7", "request 2 of client 7"])
+        #expect(leak["noteCount"] as? Int == 2)
+        #expect(findings.contains { $0["isUnscoped"] as? Bool == true })
+        let destroyed = try #require(findings.first { $0["kind"] as? String == "pool-destroyed" })
+        #expect((destroyed["stacks"] as? [String: Any])?["destroy"] != nil)
+        let held = try #require(findings.first { $0["kind"] as? String == "held-too-long" })
+        #expect(held["heldSeconds"] as? Double == 12)
+        #expect(held["isStillHeld"] as? Bool == false)
+        let late = try #require(report["lateReturns"] as? [[String: Any]])
+        #expect(late.first?["scope"] as? String == "upload")
+        #expect(late.first?["outstanding"] as? Int == 4)
+        #expect(late.first?["count"] as? Int == 2)
+        let pools = try #require(report["pools"] as? [[String: Any]])
+        let kept = try #require(pools.first?["kept"] as? [String: Any])
+        #expect(kept["count"] as? Int == 2)
+        #expect((kept["sites"] as? [[String: Any]])?.first?["bytes"] as? Int == 1024)
+    }
+
+    @Test func `Estimates stand beside what was seen`() throws {
+        let report = try object(RecordedReport.sampled())
+        let leak = try #require((report["findings"] as? [[String: Any]])?.first)
+        #expect(leak["count"] as? Int == 3)
+        #expect(leak["estimatedCount"] as? Int == 384)
+        #expect(leak["estimatedBytes"] as? Int == 384 * 4096)
+        let recorder = try #require(report["recorder"] as? [String: Any])
+        #expect(recorder["sampleInterval"] as? Int == 128)
+        #expect(recorder["isEstimate"] as? Bool == false)
+        #expect((recorder["poison"] as? [String: Any])?["bytes"] as? Int == 1024)
+        #expect((recorder["canary"] as? [String: Any])?["isWhole"] as? Bool == false)
+    }
+
+    @Test func `Advice has keys of its own and leaves the verdict alone`() throws {
+        let report = try object(RecordedReport.advice())
+        #expect(report["verdict"] as? String == "healthy")
+        let advice = try #require(report["advice"] as? [[String: Any]])
+        #expect(
+            advice.map { $0["kind"] as? String } == [
+                "oversized-often", "low-hit-rate", "high-water", "too-few-operations",
+            ]
+        )
+        #expect(advice[1]["capacity"] as? Int == 4096)
+        #expect(advice[1]["percent"] as? Double == 42.1)
+        #expect((advice[1]["sites"] as? [[String: Any]])?.first?["count"] as? Int == 9)
+        #expect(advice[1]["siteTotal"] as? Int == 12)
+    }
+
+    @Test func `Every kind of advice has a name that stays`() {
+        #expect(
+            Advice.Kind.allCases.map(\.rawValue) == [
+                "discarded-often", "oversized-often", "low-hit-rate", "high-water", "too-few-operations",
+            ]
+        )
+    }
+
     @Test func `Every kind of finding has the name of the contract`() {
         #expect(
             Finding.Kind.allCases.map(\.rawValue) == [
-                "double-put", "wrong-pool", "foreign-put", "wrong-capacity", "leak",
+                "double-put", "use-after-put", "overrun", "wrong-pool", "foreign-put", "wrong-capacity",
+                "pool-destroyed", "leak", "held-too-long",
             ]
         )
     }

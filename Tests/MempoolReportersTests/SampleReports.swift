@@ -38,6 +38,8 @@ enum SampleReports {
             fileBytes: 462_848, heapBytes: 65536
         )
         recorder.frames = 40
+        recorder.poison.bytes = 1024
+        recorder.canary.bytes = 256
         return recorder
     }
 

@@ -2,6 +2,8 @@
 
 import Foundation
 import MempoolAnalysis
+import MempoolRecording
+import TestSupport
 import Testing
 
 @testable import MempoolReporters
@@ -30,6 +32,50 @@ struct TextReporterTests {
         let text = TextReporter.render(SampleReports.findings(), style: TextStyle(unicode: false))
         #expect(text == (try golden("findings-ascii.txt")))
         #expect(text.utf8.allSatisfy { $0 < 0x80 })
+    }
+
+    /// Reports of recordings, by the name of their rendering.
+    static let recorded: [String: @Sendable () throws -> Report] = [
+        "bytes": RecordedReport.bytes, "holding": RecordedReport.holding, "live": RecordedReport.live,
+        "sampled": RecordedReport.sampled, "advice": RecordedReport.advice,
+    ]
+
+    @Test(arguments: recorded.keys.sorted(), [80, 120])
+    func `Reports of recordings are shown in full`(name: String, width: Int) throws {
+        let make = try #require(Self.recorded[name])
+        let text = TextReporter.render(try make(), style: TextStyle(width: width))
+        #expect(text == (try golden(width == 80 ? "\(name).txt" : "\(name)-\(width).txt")))
+        #expect(text.split(separator: "\n").allSatisfy { $0.count <= width })
+    }
+
+    @Test func `No mutation of a recording brings the renderings down`() throws {
+        var sample = RecordedReport()
+        for kind in FindingKind.allCases { sample.addFinding(kind) }
+        let scope = sample.builder.addScope("upload", outstanding: 2, lateReturns: 1, slowestReturn: 1)
+        let note = sample.builder.addNote("request", in: scope)
+        sample.builder.addSlot(stack: sample.get, context: note)
+        sample.builder.addSlot(stack: sample.get, context: scope, flags: LedgerFlags.kept)
+        sample.builder.header.heldLimit = 1
+        let directory = try TemporaryDirectory()
+        var generator = SeededGenerator(seed: 4)
+        for round in 0..<(runsLongTests ? 10_000 : 60) {
+            // Every second one as of a program that runs.
+            sample.builder.header.flags = round.isMultiple(of: 2) ? 1 : RecordingHeader.snapshotFlag
+            sample.builder.header.sampleInterval = UInt64(round % 3)
+            var bytes = sample.builder.bytes()
+            for section in [RecordingSection.findings, .contexts, .counters, .ledger] {
+                let entry = bytes.withUnsafeBytes { $0.loadUnaligned(as: RecordingHeader.self) }[section]
+                let start = Int(entry.offset)
+                let end = min(start + Int(entry.capacity) * section.recordBytes, bytes.count)
+                for _ in 0..<8 {
+                    bytes[Int.random(in: start..<end, using: &generator)] = .random(in: 0...255, using: &generator)
+                }
+            }
+            guard let recording = try? Recording(path: directory.write(bytes)) else { continue }
+            let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+            #expect(!TextReporter.render(report, style: TextStyle(maximumFindings: nil)).isEmpty)
+            #expect(JSONReporter.render(report) != "{}\n")
+        }
     }
 
     @Test func `A report of what could not be observed is short`() {
@@ -64,6 +110,85 @@ struct TextReporterTests {
         text = TextReporter.render(report, style: style)
         #expect(text.contains("with the unwinder's, 2 differed.\n"))
         #expect(text.contains("  Capture was slow: 501 stacks pass through code without frame pointers"))
+    }
+
+    @Test func `How much was checked is told in words`() {
+        var report = SampleReports.healthy()
+        let style = TextStyle(width: 1000)
+        func lines() -> [Substring] { TextReporter.render(report, style: style).split(separator: "\n") }
+        #expect(lines().contains("  Poison: the first and last 512 B of what was asked for of each buffer."))
+        #expect(lines().contains("  Canary: 256 B behind the request, and 32 B before and behind each buffer."))
+        report.recorder?.poison = CheckedBytes(limit: .max)
+        report.recorder?.canary = CheckedBytes(limit: 0)
+        report.recorder?.guardedGets = 90
+        report.recorder?.unguardedGets = 1200
+        report.recorder?.heldLimitSeconds = 2.5
+        report.recorder?.failedNotes = 3
+        report.recorder?.dropped.contexts = 4
+        report.recorder?.sampleInterval = 128
+        report.recorder?.isEstimate = true
+        #expect(lines().contains("  Poison: whole buffers."))
+        #expect(lines().contains("  Canary: off."))
+        #expect(lines().contains("  Guard pages: around 90 gets; 1,200 more found no room."))
+        #expect(lines().contains("  Held too long: longer than 2.5 s."))
+        #expect(lines().contains("  Notes: 3 failed and are missing."))
+        #expect(lines().contains("  Dropped, because the recording was full: 4 scopes and notes."))
+        #expect(
+            lines().contains(
+                "  Sampled: one get in 128 was watched, so counts of leaks are estimates. So are the figures of the pools."
+            )
+        )
+    }
+
+    @Test func `Pools that cannot be judged share a line`() {
+        var report = SampleReports.healthy()
+        report.advice = (1...7).map { number in
+            Advice(
+                kind: .tooFewOperations, pool: "#\(number)", count: 1, operations: 1000, happened: "", advice: "")
+        }
+        #expect(
+            TextReporter.render(report, style: TextStyle(width: 1000)).contains(
+                "  - Too few operations to judge, fewer than 1,000 gets: pool #1, pool #2, pool #3, pool #4, pool #5, and 2 more.\n"
+            )
+        )
+    }
+
+    @Test func `Places of what is kept are cut, and unknown ones are named so`() {
+        var report = SampleReports.healthy()
+        report.pools[0].kept.count = 7
+        report.pools[0].kept.bytes = 7 * 512
+        report.pools[0].kept.sites = (0..<7).map { _ in KeptSite(site: nil, count: 1, bytes: 512) }
+        report.recorder?.sampleInterval = 10
+        let text = TextReporter.render(report, style: TextStyle())
+        #expect(text.contains("  kept on purpose: 7 buffers, 3.5 KiB (1 in 10 is seen)\n"))
+        #expect(text.contains("    1 buffer, 512 B, got at an unknown place\n    and at 2 more places\n"))
+    }
+
+    @Test func `Of many notes some are shown and all are counted`() throws {
+        var report = SampleReports.findings()
+        report.findings[1].notes = ["a", "b", "c", "d"]
+        report.findings[1].noteCount = 40
+        #expect(TextReporter.render(report, style: TextStyle()).contains("   notes: a; b; c; and 37 more\n"))
+    }
+
+    @Test func `A leak that only the counters know has neither place nor time`() {
+        var report = SampleReports.healthy()
+        var leak = Finding(kind: .leak, pool: "default", count: 5, bytes: 2560, stacks: FindingStacks())
+        leak.isUnsampled = true
+        leak.happened = "5 buffers were got and never put."
+        leak.advice = "Run with MEMPOOL_DEBUG=full: it names the place."
+        report.findings = [leak]
+        let text = TextReporter.render(report, style: TextStyle())
+        #expect(
+            text.contains(
+                """
+                1. LEAK · 5 buffers · 2.5 KiB · pool default
+                   5 buffers were got and never put.
+                   What to do: Run with MEMPOOL_DEBUG=full: it names the place.
+
+                """
+            )
+        )
     }
 
     @Test func `The verdict is the first line and the last`() {

@@ -7,7 +7,8 @@ import Testing
 @testable import MempoolWorkloads
 
 /// As the message lists them.
-private let kinds = "leak, double-put, wrong-capacity, foreign-put, wrong-pool"
+private let kinds =
+    "leak, double-put, wrong-capacity, foreign-put, wrong-pool, use-after-put, overrun, pool-destroyed, held-too-long"
 
 @Suite struct PlantedFaultTests {
     @Test("A fault is read with and without a rate", arguments: PlantedFault.Kind.allCases)
@@ -46,7 +47,12 @@ private let kinds = "leak, double-put, wrong-capacity, foreign-put, wrong-pool"
         #expect(site.description == "PlantedFaults.swift:\(site.line)")
         let line = source[site.line - 1]
         #expect(line.contains("// PLANTED: "), "line \(site.line): \(line)")
-        let call = form == .leak ? "pool.get(" : "pool.put("
+        let call =
+            switch form {
+            case .leak, .poolDestroyed, .heldTooLong: "pool.get("
+            case .useAfterPutTouch: "buffer[1]"
+            default: "pool.put("
+            }
         #expect(line.contains(call))
         // Above it the nearest function is the one that is named like the form.
         let function = source[..<(site.line - 1)].last { $0.contains("func ") }
@@ -62,9 +68,31 @@ private let kinds = "leak, double-put, wrong-capacity, foreign-put, wrong-pool"
         }
     }
 
-    @Test("The other faults are refused or discarded once each, and leave nothing outstanding") func badPuts() async {
+    @Test("A buffer that is held too long is put in the end") func held() async {
         await #expect(processExitsWith: .success) {
-            for form in PlantedFaults.Form.allCases where form != .leak {
+            let pool = BufferPool()
+            for _ in 0..<3 { PlantedFaults.plant(.heldTooLong, in: pool) }
+            #expect(pool.stats().inUse == 3)
+            PlantedFaults.putHeld(after: 0.001)
+            #expect(pool.stats().inUse == 0)
+            #expect(pool.stats().puts == 3)
+        }
+    }
+
+    @Test("What writes where it must not, or ends a pool, leaves the pool of the workload alone")
+    func faultsInOwnPools() async {
+        await #expect(processExitsWith: .success) {
+            let pool = BufferPool()
+            for form in PlantedFaults.Form.allCases where form.usesOwnPool {
+                for _ in 0..<3 { PlantedFaults.plant(form, in: pool) }
+            }
+            #expect(pool.stats() == PoolStats())
+        }
+    }
+
+    @Test("Bad puts are refused or discarded once each, and leave nothing outstanding") func badPuts() async {
+        await #expect(processExitsWith: .success) {
+            for form in PlantedFaults.Form.allCases where form.isBadPut {
                 let pool = BufferPool()
                 for _ in 0..<3 { PlantedFaults.plant(form, in: pool) }
                 let stats = pool.stats()
@@ -78,4 +106,9 @@ private let kinds = "leak, double-put, wrong-capacity, foreign-put, wrong-pool"
             }
         }
     }
+}
+
+extension PlantedFaults.Form {
+    fileprivate var usesOwnPool: Bool { [.useAfterPut, .overrun, .poolDestroyed].contains(kind) }
+    fileprivate var isBadPut: Bool { !usesOwnPool && kind != .leak && kind != .heldTooLong }
 }

@@ -97,14 +97,17 @@ import Testing
                         var options = WorkloadOptions()
                         options.operations = 20
                         options.threads = threads
-                        options.plant = PlantedFault(kind: kind, rate: rate)
+                        var plant = PlantedFault(kind: kind, rate: rate)
+                        plant.heldSeconds = 0.001
+                        options.plant = plant
                         let summary = try WorkloadCatalog.run(name, options, pool: pool)
                         let planted = summary.facts["plantedFaults"] ?? 0
                         let forms = PlantedFaults.Form.all(of: kind).count
                         #expect(rate < 0.1 ? planted == forms : (4...16).contains(planted))
                         let stats = pool.stats()
                         #expect(stats.inUse == (kind == .leak ? Int64(planted) : 0))
-                        #expect(stats.discarded == (kind == .leak ? 0 : UInt64(planted)))
+                        let isBadPut = [.doublePut, .wrongCapacity, .foreignPut, .wrongPool].contains(kind)
+                        #expect(stats.discarded == (isBadPut ? UInt64(planted) : 0))
                         #expect(summary.facts["operations"] == 20)
                         let sites = PlantedFaults.sites(of: kind).map(\.description).joined(separator: " and ")
                         #expect(summary.lines.last == "planted on purpose: \(planted) × \(kind.rawValue), at \(sites)")

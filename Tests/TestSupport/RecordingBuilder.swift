@@ -12,7 +12,7 @@ package struct RecordingBuilder {
     package var histograms: [UInt64] = []
     /// Whole `CounterShard`s.
     package private(set) var shardWords: [UInt64] = []
-    /// Index 0 is never a context.
+    /// Index 0 is never a context; see `addScope` and `addNote`.
     package var contexts: [ContextRecord] = []
     package var findings: [FindingRecord] = []
     /// Index 0 is never a stack.
@@ -103,11 +103,57 @@ package struct RecordingBuilder {
         return identifier
     }
 
+    /// Adds a scope that has ended, or is still open. Returns its number.
+    package mutating func addScope(
+        _ name: String, inside scope: UInt32 = 0, hasEnded: Bool = true, outstanding: UInt64 = 0,
+        lateReturns: UInt64 = 0, slowestReturn: UInt64 = 0
+    ) -> UInt32 {
+        var record = ContextRecord()
+        record.name = addString(name)
+        record.scope = scope
+        record.state = hasEnded ? 2 : 1
+        record.outstandingAtEnd = outstanding
+        record.lateReturns = lateReturns
+        record.slowestReturn = slowestReturn
+        return add(record)
+    }
+
+    /// Adds a note. Returns its number.
+    package mutating func addNote(_ text: String, in scope: UInt32 = 0) -> UInt32 {
+        var record = ContextRecord()
+        record.note = addString(text)
+        record.scope = scope
+        record.state = 1
+        return add(record)
+    }
+
+    private mutating func add(_ record: ContextRecord) -> UInt32 {
+        if contexts.isEmpty { contexts.append(ContextRecord()) }
+        contexts.append(record)
+        return UInt32(contexts.count - 1)
+    }
+
+    /// Adds a finding of one case at 105 seconds, of a buffer of 4,096 bytes.
+    package mutating func addFinding(_ kind: FindingKind, _ change: (inout FindingRecord) -> Void = { _ in }) {
+        var record = FindingRecord()
+        record.kind = kind.rawValue
+        record.count = 1
+        record.firstTime = 105 * Self.second
+        record.lastTime = 105 * Self.second
+        record.bytes = 4096
+        record.expectedCapacity = 4096
+        record.getTime = 103 * Self.second
+        record.getThread = 4711
+        record.putThread = 4712
+        change(&record)
+        findings.append(record)
+    }
+
     /// Adds a slot to the ledger.
     package mutating func addSlot(
         state: LedgerState = .outstanding, generation: UInt64 = 1, request: UInt64 = 4000, stack: UInt32 = 0,
         pool: UInt16 = 0, bucket: UInt8 = 1, thread: UInt32 = 4711, getTime: UInt64 = 101 * second,
-        address: UInt64 = 0x7F00_0000_0000
+        address: UInt64 = 0x7F00_0000_0000, context: UInt32 = 0, flags: UInt8 = 0
     ) {
         var record = LedgerRecord()
         record.sequence = generation << 2 | state.rawValue
@@ -118,6 +164,8 @@ package struct RecordingBuilder {
         record.getThread = thread
         record.pool = pool
         record.bucket = bucket
+        record.context = context
+        record.flags = flags
         ledger.append(record)
     }
 
@@ -169,7 +217,8 @@ extension RecordingBuilder {
         finding.count = 2
         finding.putStack = stack
         builder.findings.append(finding)
-        builder.addSlot(stack: stack)
+        let scope = builder.addScope("upload", outstanding: 2, lateReturns: 1, slowestReturn: second)
+        builder.addSlot(stack: stack, context: builder.addNote("request 1", in: scope))
         builder.addSlot(state: .returned)
         builder.addSlot(state: .empty)
         builder.addSlot(state: .inProgress)

@@ -6,14 +6,17 @@ import Mempool
 /// A program without a mistake.
 struct Correct: Sendable {
     let name: String
+    /// What MEMPOOL_DEBUG must say as well.
+    let debugKeys: String
     let run: @Sendable () async throws -> Void
 
-    init(_ name: String, _ run: @escaping @Sendable () async throws -> Void) {
+    init(_ name: String, debugKeys: String = "", _ run: @escaping @Sendable () async throws -> Void) {
         self.name = name
+        self.debugKeys = debugKeys
         self.run = run
     }
 
-    static let all = plainUse + safeForms + severalPools + acrossThreads + asynchronous + lateReturns + hosts
+    static let all = plainUse + limits + safeForms + severalPools + acrossThreads + asynchronous + lateReturns + hosts
 }
 
 /// Deterministic numbers.

@@ -26,10 +26,10 @@ extension Place {
 
 @inline(never)
 private func beforeSuspension(_ mistake: Mistake) async {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-before
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put async-before
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-before
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put async-before
+    case .touch: mistake.buffer[1] = 7  // SITE touch async-before
     }
     await Task.yield()
 }
@@ -37,10 +37,10 @@ private func beforeSuspension(_ mistake: Mistake) async {
 @inline(never)
 private func afterSuspension(_ mistake: Mistake) async {
     await Task.yield()
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-after
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put async-after
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-after
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put async-after
+    case .touch: _ = mistake.buffer[1]  // SITE touch async-after
     }
 }
 
@@ -49,10 +49,10 @@ private func asyncDeferred(_ mistake: Mistake) async {
     let before = getpid()
     defer {
         precondition(getpid() == before)
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-defer
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put async-defer
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-defer
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put async-defer
+        case .touch: mistake.buffer[1] = 7  // SITE touch async-defer
         }
     }
     await Task.yield()
@@ -70,10 +70,10 @@ private func asyncThrowing(_ mistake: Mistake) async throws {
 @inline(never)
 private func throwAfterMistake(_ mistake: Mistake) async throws {
     await Task.yield()
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-throwing
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put async-throwing
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-throwing
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put async-throwing
+    case .touch: mistake.buffer[1] = 7  // SITE touch async-throwing
     }
     throw ZooError()
 }
@@ -83,10 +83,10 @@ private actor Keeper {
 
     func visit(_ mistake: Mistake) {
         visits += 1
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get actor
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put actor
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get actor
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put actor
+        case .touch: mistake.buffer[1] = 7  // SITE touch actor
         }
     }
 }
@@ -94,19 +94,19 @@ private actor Keeper {
 @MainActor
 @inline(never)
 private func onMainActor(_ mistake: Mistake) {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get main-actor
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put main-actor
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get main-actor
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put main-actor
+    case .touch: mistake.buffer[1] = 7  // SITE touch main-actor
     }
 }
 
 private func detached(_ mistake: Mistake) async {
     let size = await Task.detached {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get detached-task
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put detached-task
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get detached-task
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put detached-task
+        case .touch: _ = mistake.buffer[1]  // SITE touch detached-task
         }
         return String(mistake.size)
     }.value
@@ -116,10 +116,10 @@ private func detached(_ mistake: Mistake) async {
 private func grouped(_ mistake: Mistake) async {
     await withTaskGroup(of: Void.self) { group in
         group.addTask {
-            if mistake.isGet {
-                mistake.keep(mistake.pool.get(mistake.size))  // SITE get task-group
-            } else {
-                mistake.pool.put(mistake.buffer)  // SITE put task-group
+            switch mistake.verb {
+            case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get task-group
+            case .put: mistake.pool.put(mistake.buffer)  // SITE put task-group
+            case .touch: mistake.buffer[1] = 7  // SITE touch task-group
             }
         }
         await group.waitForAll()
@@ -128,10 +128,10 @@ private func grouped(_ mistake: Mistake) async {
 
 @inline(never)
 private func child(_ mistake: Mistake) async -> Int {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-let
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put async-let
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get async-let
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put async-let
+    case .touch: mistake.buffer[1] = 7  // SITE touch async-let
     }
     return mistake.size
 }
@@ -146,20 +146,20 @@ private func streamed(_ mistake: Mistake) async {
     continuation.yield(mistake.size)
     continuation.finish()
     for await size in stream {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(size))  // SITE get async-stream
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put async-stream
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(size))  // SITE get async-stream
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put async-stream
+        case .touch: mistake.buffer[1] = 7  // SITE touch async-stream
         }
     }
 }
 
 private func continued(_ mistake: Mistake) async {
     await withCheckedContinuation { continuation in
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get continuation
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put continuation
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get continuation
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put continuation
+        case .touch: mistake.buffer[1] = 7  // SITE touch continuation
         }
         continuation.resume()
     }
@@ -169,10 +169,10 @@ private func continued(_ mistake: Mistake) async {
 private func queued(_ mistake: Mistake) {
     let done = DispatchSemaphore(value: 0)
     DispatchQueue(label: "zoo").async {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get dispatch-queue
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put dispatch-queue
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get dispatch-queue
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put dispatch-queue
+        case .touch: mistake.buffer[1] = 7  // SITE touch dispatch-queue
         }
         done.signal()
     }
@@ -183,10 +183,10 @@ private func queued(_ mistake: Mistake) {
 private func performed(_ mistake: Mistake) {
     DispatchQueue.concurrentPerform(iterations: 4) { iteration in
         guard iteration == 2 else { return }
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get dispatch-concurrent
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put dispatch-concurrent
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get dispatch-concurrent
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put dispatch-concurrent
+        case .touch: mistake.buffer[1] = 7  // SITE touch dispatch-concurrent
         }
     }
 }
@@ -196,10 +196,10 @@ private func threaded(_ mistake: Mistake) {
     let creator = pthread_self()
     onThread {
         precondition(pthread_equal(creator, pthread_self()) == 0)
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get pthread
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put pthread
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get pthread
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put pthread
+        case .touch: _ = mistake.buffer[1]  // SITE touch pthread
         }
     }
 }
@@ -210,10 +210,10 @@ private let exitKey: pthread_key_t = {
     pthread_key_create(&key) { context in
         guard let context else { return }
         let mistake = Unmanaged<Carrier>.fromOpaque(context).takeRetainedValue().mistake
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get thread-exit
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put thread-exit
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get thread-exit
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put thread-exit
+        case .touch: mistake.buffer[1] = 7  // SITE touch thread-exit
         }
     }
     return key

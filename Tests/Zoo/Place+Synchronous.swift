@@ -39,38 +39,44 @@ extension Place {
         Place(name: "tail-call") { tailCall($0) },
         Place(name: "c-callback") { inCallback($0) },
         Place(name: "with-buffer-body") { inBody($0) },
-        Place(name: "free-functions", pool: { .shared }) { freeFunctions($0) },
+        Place(
+            name: "free-functions", pool: { .shared },
+            // The default pool lives as long as the process.
+            impossible: [.poolDestroyed]
+        ) { freeFunctions($0) },
         Place(name: "twins") { mistake in
             if mistake.size < 0 { firstTwin(mistake) }
             secondTwin(mistake)
         },
         Place(
             name: "oversized", size: 20 << 20,
-            // Its memory is gone with the first put, and its slot is not the next one's for certain.
-            impossible: [.doublePutReissued]
+            // Its memory is gone with the put, so a touch ends the program, and its slot is not the next one's for certain.
+            impossible: [
+                .doublePutReissued, .useAfterPut, .useAfterPutTouch, .useAfterPutTouchReissued,
+            ]
         ) { oversized($0, bytes: 20 << 20) },
         // A pool for each, as what one prepares shall not be the re-issue of another.
-        Place(name: "exit-handler", pool: { BufferPool() }, isLate: true) { atExit($0) },
+        Place(name: "exit-handler", pool: { Pools.another() }, isLate: true) { atExit($0) },
     ]
 }
 
 @inline(never)
 private func plain(_ mistake: Mistake, _ name: StaticString) {
     precondition(name.utf8CodeUnitCount == 4)
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get sync
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put sync
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get sync
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put sync
+    case .touch: mistake.buffer[1] = 7  // SITE touch sync
     }
 }
 
 @inline(never)
 private func closure(_ text: String) -> (Mistake) -> Int? {
     { mistake in
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get closure
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put closure
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get closure
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put closure
+        case .touch: _ = mistake.buffer[1]  // SITE touch closure
         }
         return Int(text)
     }
@@ -82,10 +88,10 @@ private struct Generic<Value: Sendable> {
     @inline(never)
     func visit<Other: Hashable>(_ mistake: Mistake, _ other: Other) {
         guard "\(value)\(other)" != "" else { return }
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get generic
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put generic
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get generic
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put generic
+        case .touch: mistake.buffer[1] = 7  // SITE touch generic
         }
     }
 }
@@ -96,10 +102,10 @@ private protocol Visitor {
 
 private struct Witness: Visitor {
     func visit(_ mistake: Mistake) -> Double {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get witness
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put witness
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get witness
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put witness
+        case .touch: _ = mistake.buffer[1]  // SITE touch witness
         }
         return Double(mistake.size).squareRoot()
     }
@@ -114,10 +120,10 @@ private struct OtherWitness: Visitor {
 
 @inline(__always)
 private func inlined(_ mistake: Mistake) {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get inlined
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put inlined
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get inlined
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put inlined
+    case .touch: mistake.buffer[1] = 7  // SITE touch inlined
     }
 }
 
@@ -133,10 +139,10 @@ private class Base {
 
 private final class Derived: Base {
     override func visit(_ mistake: Mistake) {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get override
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put override
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get override
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put override
+        case .touch: mistake.buffer[1] = 7  // SITE touch override
         }
     }
 }
@@ -145,10 +151,10 @@ private struct Accessors {
     let mistake: Mistake
 
     var property: Int {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get getter
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put getter
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get getter
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put getter
+        case .touch: _ = mistake.buffer[1]  // SITE touch getter
         }
         return mistake.size
     }
@@ -156,10 +162,10 @@ private struct Accessors {
     subscript(index: Int) -> Int {
         get { index }
         nonmutating set {
-            if mistake.isGet {
-                mistake.keep(mistake.pool.get(mistake.size))  // SITE get subscript
-            } else {
-                mistake.pool.put(mistake.buffer)  // SITE put subscript
+            switch mistake.verb {
+            case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get subscript
+            case .put: mistake.pool.put(mistake.buffer)  // SITE put subscript
+            case .touch: mistake.buffer[1] = 7  // SITE touch subscript
             }
         }
     }
@@ -169,10 +175,10 @@ private final class Observed {
     var mistake: Mistake? {
         didSet {
             guard let mistake else { return }
-            if mistake.isGet {
-                mistake.keep(mistake.pool.get(mistake.size))  // SITE get observer
-            } else {
-                mistake.pool.put(mistake.buffer)  // SITE put observer
+            switch mistake.verb {
+            case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get observer
+            case .put: mistake.pool.put(mistake.buffer)  // SITE put observer
+            case .touch: mistake.buffer[1] = 7  // SITE touch observer
             }
         }
     }
@@ -183,10 +189,10 @@ private final class Initialized {
 
     init(_ mistake: Mistake) {
         size = mistake.size
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get initializer
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put initializer
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get initializer
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put initializer
+        case .touch: mistake.buffer[1] = 7  // SITE touch initializer
         }
     }
 }
@@ -196,10 +202,10 @@ private struct InitializedValue {
 
     @inline(never)
     init(_ mistake: Mistake) {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get struct-initializer
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put struct-initializer
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get struct-initializer
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put struct-initializer
+        case .touch: mistake.buffer[1] = 7  // SITE touch struct-initializer
         }
         size = mistake.size
     }
@@ -210,10 +216,10 @@ private func nested(_ mistake: Mistake) {
     var calls = [mistake.size]
     func inner() {
         calls.append(1)
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get nested-function
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put nested-function
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get nested-function
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put nested-function
+        case .touch: mistake.buffer[1] = 7  // SITE touch nested-function
         }
     }
     inner()
@@ -225,20 +231,20 @@ private func evaluate<R>(_ value: @autoclosure () -> R) -> R { value() }
 
 @inline(never)
 private func lazily(_ mistake: Mistake) {
-    if mistake.isGet {
-        mistake.keep(evaluate(mistake.pool.get(mistake.size)))  // SITE get autoclosure
-    } else {
-        evaluate(mistake.pool.put(mistake.buffer))  // SITE put autoclosure
+    switch mistake.verb {
+    case .get: mistake.keep(evaluate(mistake.pool.get(mistake.size)))  // SITE get autoclosure
+    case .put: evaluate(mistake.pool.put(mistake.buffer))  // SITE put autoclosure
+    case .touch: _ = evaluate(mistake.buffer[1])  // SITE touch autoclosure
     }
 }
 
 @inline(never)
 private func mapped(_ mistake: Mistake) {
     let lengths = [mistake.size].map { size in
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(size))  // SITE get map-closure
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put map-closure
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(size))  // SITE get map-closure
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put map-closure
+        case .touch: mistake.buffer[1] = 7  // SITE touch map-closure
         }
         return size
     }
@@ -249,10 +255,10 @@ private func mapped(_ mistake: Mistake) {
 @discardableResult
 private func recursive(_ mistake: Mistake, depth: Int) -> Int {
     guard depth == 0 else { return recursive(mistake, depth: depth - 1) ^ depth }
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get recursion
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put recursion
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get recursion
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put recursion
+    case .touch: mistake.buffer[1] = 7  // SITE touch recursion
     }
     return 1
 }
@@ -263,10 +269,10 @@ private final class Deinitialized {
     init(_ mistake: Mistake) { self.mistake = mistake }
 
     deinit {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get deinit
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put deinit
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get deinit
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put deinit
+        case .touch: mistake.buffer[1] = 7  // SITE touch deinit
         }
     }
 }
@@ -276,10 +282,10 @@ private func deferred(_ mistake: Mistake) {
     let before = getpid()
     defer {
         precondition(getpid() == before)
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get defer
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put defer
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get defer
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put defer
+        case .touch: _ = mistake.buffer[1]  // SITE touch defer
         }
     }
     if mistake.size < 0 { print("never", mistake.kind) }
@@ -292,10 +298,10 @@ private func throwing(_ mistake: Mistake) throws {
 
 @inline(never)
 private func throwAfterMistake(_ mistake: Mistake) throws {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get throwing
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put throwing
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get throwing
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put throwing
+    case .touch: mistake.buffer[1] = 7  // SITE touch throwing
     }
     throw ZooError()
 }
@@ -310,10 +316,10 @@ private func catching(_ mistake: Mistake) {
     do {
         try fail(mistake)
     } catch {
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get catch
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put catch
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get catch
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put catch
+        case .touch: mistake.buffer[1] = 7  // SITE touch catch
         }
     }
 }
@@ -329,8 +335,17 @@ private func tailPut(_ mistake: Mistake) {
 }
 
 @inline(never)
+private func tailTouch(_ mistake: Mistake) -> UInt8 {
+    mistake.buffer[1]  // SITE touch tail-call
+}
+
+@inline(never)
 private func tailCall(_ mistake: Mistake) {
-    if mistake.isGet { mistake.keep(tailGet(mistake)) } else { tailPut(mistake) }
+    switch mistake.verb {
+    case .get: mistake.keep(tailGet(mistake))
+    case .put: tailPut(mistake)
+    case .touch: _ = tailTouch(mistake)
+    }
 }
 
 /// The mistake for a callback that takes no context.
@@ -339,14 +354,15 @@ private let callbackMistake = Box<Mistake?>(nil)
 @inline(never)
 private func inCallback(_ mistake: Mistake) {
     callbackMistake.with { $0 = mistake }
+    defer { callbackMistake.with { $0 = nil } }
     // Two elements are compared once.
     var numbers: [CInt] = [2, 1]
     qsort(&numbers, numbers.count, MemoryLayout<CInt>.stride) { _, _ in
         guard let mistake = callbackMistake.with({ $0 }) else { return 0 }
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get c-callback
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put c-callback
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get c-callback
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put c-callback
+        case .touch: mistake.buffer[1] = 7  // SITE touch c-callback
         }
         return 1
     }
@@ -356,48 +372,48 @@ private func inCallback(_ mistake: Mistake) {
 private func inBody(_ mistake: Mistake) {
     mistake.pool.withBuffer(64) { buffer in
         buffer[0] = 1
-        if mistake.isGet {
-            mistake.keep(mistake.pool.get(mistake.size))  // SITE get with-buffer-body
-        } else {
-            mistake.pool.put(mistake.buffer)  // SITE put with-buffer-body
+        switch mistake.verb {
+        case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get with-buffer-body
+        case .put: mistake.pool.put(mistake.buffer)  // SITE put with-buffer-body
+        case .touch: mistake.buffer[1] = 7  // SITE touch with-buffer-body
         }
     }
 }
 
 @inline(never)
 private func freeFunctions(_ mistake: Mistake) {
-    if mistake.isGet {
-        mistake.keep(getBuffer(mistake.size))  // SITE get free-functions
-    } else {
-        putBuffer(mistake.buffer)  // SITE put free-functions
+    switch mistake.verb {
+    case .get: mistake.keep(getBuffer(mistake.size))  // SITE get free-functions
+    case .put: putBuffer(mistake.buffer)  // SITE put free-functions
+    case .touch: mistake.buffer[1] = 7  // SITE touch free-functions
     }
 }
 
 /// As `secondTwin`: optimised code has one function for both.
 @inline(never)
 private func firstTwin(_ mistake: Mistake) {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))
-    } else {
-        mistake.pool.put(mistake.buffer)
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))
+    case .put: mistake.pool.put(mistake.buffer)
+    case .touch: mistake.buffer[1] = 7
     }
 }
 
 @inline(never)
 private func secondTwin(_ mistake: Mistake) {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(mistake.size))  // SITE get twins
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put twins
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get twins
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put twins
+    case .touch: mistake.buffer[1] = 7  // SITE touch twins
     }
 }
 
 @inline(never)
 private func oversized(_ mistake: Mistake, bytes: Int) {
-    if mistake.isGet {
-        mistake.keep(mistake.pool.get(bytes))  // SITE get oversized
-    } else {
-        mistake.pool.put(mistake.buffer)  // SITE put oversized
+    switch mistake.verb {
+    case .get: mistake.keep(mistake.pool.get(bytes))  // SITE get oversized
+    case .put: mistake.pool.put(mistake.buffer)  // SITE put oversized
+    case .touch: mistake.buffer[1] = 7  // SITE touch oversized
     }
 }
 
@@ -406,11 +422,11 @@ private let lateMistakes = Box<[Mistake]>([])
 
 private let handlerIsRegistered: Void = {
     atexit {
-        for mistake in lateMistakes.with({ $0 }) {
-            if mistake.isGet {
-                mistake.keep(mistake.pool.get(mistake.size))  // SITE get exit-handler
-            } else {
-                mistake.pool.put(mistake.buffer)  // SITE put exit-handler
+        for mistake in lateMistakes.take([]) {
+            switch mistake.verb {
+            case .get: mistake.keep(mistake.pool.get(mistake.size))  // SITE get exit-handler
+            case .put: mistake.pool.put(mistake.buffer)  // SITE put exit-handler
+            case .touch: mistake.buffer[1] = 7  // SITE touch exit-handler
             }
             mistake.finish()
         }

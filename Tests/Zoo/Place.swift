@@ -4,8 +4,8 @@ import Dispatch
 import Glibc
 import Mempool
 
-/// A place: code of one form that makes the mistake it is given, on a line with the mark `SITE get NAME` or
-/// `SITE put NAME`.
+/// A place: code of one form that makes the mistake it is given, on a line with the mark `SITE get NAME`,
+/// `SITE put NAME` or `SITE touch NAME`.
 struct Place: Sendable {
     let name: String
     var pool: @Sendable () -> BufferPool = { Pools.main }
@@ -25,10 +25,30 @@ struct Place: Sendable {
     /// Makes the mistake, `repetitions` times.
     func make(_ kind: Mistake.Kind) async throws {
         for _ in 0..<Self.repetitions {
-            let mistake = Mistake(kind, pool: pool(), size: size)
-            try await visit(mistake)
-            if !isLate { mistake.finish() }
+            let destroyed = try await makeOnce(kind)
+            if kind == .poolDestroyed, !isLate { destroyed.wait() }
         }
+    }
+
+    private func makeOnce(_ kind: Mistake.Kind) async throws -> PoolEnd {
+        let mistake = Mistake(kind, pool: pool(), size: size)
+        try await visit(mistake)
+        if !isLate { mistake.finish() }
+        return PoolEnd(mistake.pool)
+    }
+}
+
+/// Waits for a pool to be destroyed: what ran a place may keep it a little longer.
+private struct PoolEnd {
+    private weak var pool: BufferPool?
+
+    private static let limitSeconds = 20.0
+
+    init(_ pool: BufferPool) { self.pool = pool }
+
+    func wait() {
+        let limit = DispatchTime.now() + Self.limitSeconds
+        while pool != nil, DispatchTime.now() < limit { usleep(1_000) }
     }
 }
 
@@ -81,5 +101,13 @@ final class Box<Value>: @unchecked Sendable {
         pthread_mutex_lock(mutex)
         defer { pthread_mutex_unlock(mutex) }
         return try body(&value)
+    }
+
+    /// Replaces the value.
+    func take(_ next: Value) -> Value {
+        with { value in
+            defer { value = next }
+            return value
+        }
     }
 }

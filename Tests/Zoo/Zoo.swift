@@ -13,10 +13,10 @@ enum Zoo {
         case "list" where arguments.count == 1:
             for place in Place.all {
                 for kind in Mistake.Kind.allCases where !place.impossible.contains(kind) {
-                    print("fault", kind.rawValue, place.name, kind.isGet ? "get" : "put", Place.repetitions)
+                    print("fault", kind.rawValue, place.name, kind.verb, Place.repetitions, kind.debugKeys)
                 }
             }
-            for specimen in Correct.all { print("correct", specimen.name) }
+            for specimen in Correct.all { print("correct", specimen.debugKeys + ":", specimen.name) }
         case "fault" where arguments.count == 3:
             guard let kind = Mistake.Kind(rawValue: arguments[1]),
                 let place = Place.all.first(where: { $0.name == arguments[2] })
@@ -40,6 +40,11 @@ enum Zoo {
         case "sampled-leak" where arguments.count == 2: Sampled.leak(Int(arguments[1]) ?? 0)
         case "sampled-threads" where arguments.count == 2: Sampled.leakOnThreads(Int(arguments[1]) ?? 0)
         case "sampled-bad-puts" where arguments.count == 2: Sampled.putBadly(Int(arguments[1]) ?? 0)
+        case "signals" where arguments.count == 3:
+            guard let handler = Signals.Handler(rawValue: arguments[1]), let count = Int(arguments[2]) else {
+                usage("no such handler")
+            }
+            Signals.churnUnderFire(handler, signals: count)
         case "crash" where arguments.count == 1: Stress.crashOnPurpose()
         default:
             usage("wrong arguments")
@@ -49,8 +54,8 @@ enum Zoo {
     private static func usage(_ reason: String) -> Never {
         let usage =
             "usage: zoo list | fault KIND PLACE | correct NAME | victim FILE THREADS SLOTS"
-            + " | threads N | plugin FILE | hoard N | crash | touch NAME | quarantine N | exhaust N | raw"
-            + " | sampled-leak N | sampled-threads N | sampled-bad-puts N"
+            + " | threads N | plugin FILE | hoard N | signals nothing|pool N | crash | touch NAME | quarantine N | exhaust N"
+            + " | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
         let bytes = Array("zoo: \(reason)\n\(usage)\n".utf8)
         write(STDERR_FILENO, bytes, bytes.count)
         exit(64)

@@ -13,15 +13,34 @@ struct Specimen: Hashable, Sendable {
         var form: String
         /// The row.
         var place: String
-        var isGet: Bool
+        /// What the marked line does: get, put or touch.
+        var verb: String
         var count: Int
 
         /// The kind in the report.
-        var kind: String { form == "double-put-reissued" ? "double-put" : form }
+        var kind: String {
+            switch form {
+            case "double-put-reissued": "double-put"
+            case "use-after-put-touch", "use-after-put-touch-reissued": "use-after-put"
+            case "underrun": "overrun"
+            default: form
+            }
+        }
+
+        /// Whether the report says that the buffer had another owner meanwhile; nil where it makes no difference.
+        var isReissued: Bool? {
+            switch form {
+            case "double-put", "use-after-put-touch": false
+            case "double-put-reissued", "use-after-put-touch-reissued": true
+            default: nil
+            }
+        }
     }
 
     var name: String
     var arguments: [String]
+    /// What MEMPOOL_DEBUG must say as well.
+    var debugKeys = ""
     var fault: Fault?
 }
 
@@ -83,14 +102,17 @@ struct ZooProgram: Sendable {
     func specimens() throws -> [Specimen] {
         let output = try run(["list"], environment: [:]).output
         return output.split(separator: "\n").compactMap { line in
-            let words = line.split(separator: " ", maxSplits: 1).map(String.init)
-            guard words.count == 2 else { return nil }
-            guard words[0] == "fault" else { return Specimen(name: words[1], arguments: words) }
-            let parts = words[1].split(separator: " ").map(String.init)
-            guard parts.count == 4, let count = Int(parts[3]) else { return nil }
+            let words = line.split(separator: " ", maxSplits: 2, omittingEmptySubsequences: false).map(String.init)
+            guard words.count == 3 else { return nil }
+            guard words[0] == "fault" else {
+                return Specimen(
+                    name: words[2], arguments: ["correct", words[2]], debugKeys: String(words[1].dropLast()))
+            }
+            let parts = words[2].split(separator: " ", omittingEmptySubsequences: false).map(String.init)
+            guard parts.count == 4, let count = Int(parts[2]) else { return nil }
             return Specimen(
-                name: "\(parts[0]) in \(parts[1])", arguments: ["fault", parts[0], parts[1]],
-                fault: Specimen.Fault(form: parts[0], place: parts[1], isGet: parts[2] == "get", count: count))
+                name: "\(words[1]) in \(parts[0])", arguments: ["fault", words[1], parts[0]], debugKeys: parts[3],
+                fault: Specimen.Fault(form: words[1], place: parts[0], verb: parts[1], count: count))
         }
     }
 
@@ -111,9 +133,10 @@ struct ZooProgram: Sendable {
     private func outcome(of specimen: Specimen, recordingTo path: String, marks: SiteMarks) -> Outcome {
         let report: Report
         do {
+            let keys = ["full", "quiet", "recording=\(path)", specimen.debugKeys].filter { !$0.isEmpty }
             let end = try run(
                 specimen.arguments,
-                environment: ["MEMPOOL_DEBUG": "full,quiet,recording=\(path)", "PATH": "/usr/bin:/bin"])
+                environment: ["MEMPOOL_DEBUG": keys.joined(separator: ","), "PATH": "/usr/bin:/bin"])
             // 3 is the status of the specimen that is about one.
             guard [0, 3].contains(end.status) else {
                 return .wrong("ended with \(end.status): \(end.output.suffix(300))")
@@ -131,8 +154,7 @@ struct ZooProgram: Sendable {
         }
         let count = report.findings.map(\.count).reduce(0, +)
         guard count == fault.count else { return .wrong("counted \(count) instead of \(fault.count)") }
-        let reissued = fault.form == "double-put" ? false : fault.form == "double-put-reissued" ? true : nil
-        guard report.findings.allSatisfy({ $0.reissued == reissued }) else { return .wrong("re-issue mistaken") }
+        guard report.findings.allSatisfy({ $0.reissued == fault.isReissued }) else { return .wrong("re-issue mistaken") }
         guard let site = marks.site(of: fault) else { return .wrong("no mark in the sources") }
         let other = report.findings.first { $0.site?.file != site.file || $0.site?.line != site.line }
         guard let other else { return .right }
@@ -171,7 +193,7 @@ private final class Results: @unchecked Sendable {
     var all: [Specimen: Outcome] { lock.withLock { outcomes } }
 }
 
-/// The marked lines of the zoo's sources: `// SITE get PLACE` and `// SITE put PLACE`.
+/// The marked lines of the zoo's sources: `// SITE get PLACE`, and the same with `put` and `touch`.
 struct SiteMarks: Sendable {
     struct Site: Hashable, Sendable {
         var file: String
@@ -196,7 +218,7 @@ struct SiteMarks: Sendable {
     }
 
     /// Where a fault is made.
-    func site(of fault: Specimen.Fault) -> Site? { sites["\(fault.isGet ? "get" : "put") \(fault.place)"] }
+    func site(of fault: Specimen.Fault) -> Site? { sites["\(fault.verb) \(fault.place)"] }
 
     var count: Int { sites.count }
 }

@@ -1,5 +1,4 @@
-// The C that the benchmarks need: barriers against the optimiser, a calibration kernel, and the C library's own count
-// of heap bytes.
+// The C that the benchmarks need: barriers against the optimiser, a calibration kernel, and a thousand different stacks.
 #ifndef CMEMPOOL_BENCHMARKS_H
 #define CMEMPOOL_BENCHMARKS_H
 
@@ -48,8 +47,8 @@ CBENCH_INLINE void cbench_pause(void) {
 uint64_t cbench_now(void);
 /// Computes for so many iterations and returns the nanoseconds that took: on an undisturbed core always the same.
 uint64_t cbench_calibrate(intptr_t iterations);
-/// Bytes that the C library's allocator has handed out, or 0 where it does not say.
-size_t cbench_heap_bytes(void);
+/// Calls `body` at the end of a stack that differs from that of every other `number` from 0 to 999.
+void cbench_from_stack(int number, void (*_Nonnull body)(void *_Nullable), void *_Nullable context);
 /// Processors this process may run on, at least 1.
 int cbench_processor_count(void);
 /// Binds the calling thread to the processor with this rank among those the process may run on.

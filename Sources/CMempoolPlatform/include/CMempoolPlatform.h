@@ -229,6 +229,10 @@ CMEMPOOL_INLINE void cmempool_add64_unshared(uint64_t *_Nonnull p, uint64_t v) {
 CMEMPOOL_INLINE bool cmempool_exchange64(uint64_t *_Nonnull p, uint64_t expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, &expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
+/// Sets bits; returns what was there before.
+CMEMPOOL_INLINE uint8_t cmempool_or8(uint8_t *_Nonnull p, uint8_t bits) {
+    return __atomic_fetch_or(p, bits, __ATOMIC_RELAXED);
+}
 CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOMIC_RELEASE); }
 
 // MARK: - The recorder's seams
@@ -280,6 +284,8 @@ typedef enum cmempool_unwinder {
 
 /// Loads libunwind if it is there; otherwise captures follow frame pointers. Not thread-safe: call once.
 cmempool_unwinder cmempool_load_unwinder(void);
+/// Whether the program was linked without an interpreter, so that no library can be loaded into it.
+bool cmempool_is_static_executable(void);
 
 /// The top bit marks a frame that is the resume point of an async parent, not a return address.
 #define CMEMPOOL_ASYNC_FRAME (UINT64_C(1) << 63)
@@ -485,6 +491,9 @@ void cmempool_each_module(bool (*_Nonnull visit)(const cmempool_module *_Nonnull
                           void *_Nullable context);
 /// Changes whenever an image was loaded or unloaded.
 uint64_t cmempool_module_epoch(void);
+
+/// Copies words that other threads may be writing, each whole. What belongs together is for the caller to find out.
+void cmempool_copy_words(uint64_t *_Nonnull to, const uint64_t *_Nonnull from, size_t count);
 
 /// CLOCK_MONOTONIC_COARSE, nanoseconds: a few nanoseconds to read, a few milliseconds of resolution.
 uint64_t cmempool_now(void);

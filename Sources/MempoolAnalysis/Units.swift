@@ -1,11 +1,9 @@
 // Numbers as people read them: byte sizes, durations, shares.
 
-internal import MempoolAnalysis
-
-/// Forms of numbers in text reports.
-enum Units {
+/// Forms of numbers in text.
+package enum Units {
     /// `512 B`, `4 KiB`, `1.5 MiB`.
-    static func bytes(_ count: Int) -> String {
+    package static func bytes(_ count: Int) -> String {
         let names = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
         var value = Double(count)
         var index = 0
@@ -18,7 +16,7 @@ enum Units {
     }
 
     /// One decimal place, left out if it is zero.
-    static func decimal(_ value: Double) -> String {
+    package static func decimal(_ value: Double) -> String {
         guard value.isFinite, value.magnitude < 1e15 else { return "?" }
         let tenths = Int((value * 10).rounded())
         let whole = tenths / 10
@@ -28,14 +26,14 @@ enum Units {
     }
 
     /// `35.0`: one decimal place always, for columns.
-    static func percent(_ value: Double?) -> String {
+    package static func percent(_ value: Double?) -> String {
         guard let value, value.isFinite, value.magnitude < 1e12 else { return "-" }
         let tenths = Int((value * 10).rounded())
         return "\(tenths / 10).\(tenths.magnitude % 10)"
     }
 
     /// `350 ms`, `3.2 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
-    static func duration(_ seconds: Double) -> String {
+    package static func duration(_ seconds: Double) -> String {
         guard seconds.isFinite, seconds >= 0, seconds < 1e12 else { return "?" }
         if seconds < 0.9995 { return "\(Int((seconds * 1000).rounded())) ms" }
         if seconds < 9.95 { return decimal(seconds) + " s" }
@@ -46,7 +44,7 @@ enum Units {
     }
 
     /// A number in at most six characters, for tables that would be too wide: `12.3M`.
-    static func compact(_ number: Int) -> String {
+    package static func compact(_ number: Int) -> String {
         let magnitude = Double(number.magnitude)
         guard magnitude >= 1e5 else { return "\(number)" }
         let units: [(Double, String)] = [(1e3, "k"), (1e6, "M"), (1e9, "G"), (1e12, "T"), (1e15, "P"), (1e18, "E")]

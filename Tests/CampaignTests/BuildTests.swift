@@ -1,0 +1,97 @@
+// Programs that depend on the package and are built in unusual ways: static, and without frame pointers. Each builds the
+// package anew, so only with MEMPOOL_LONG_TESTS=1.
+
+import Foundation
+import MempoolAnalysis
+import Testing
+
+@Suite(.serialized, .enabled(if: runsLong, "builds the package several times: MEMPOOL_LONG_TESTS=1"))
+struct BuildTests {
+    /// The line of the get in the client.
+    private static let site = 3
+    private static let client = """
+        import Mempool
+        @inline(never) func leak(_ size: Int) {
+            getBuffer(size)[0] = 1
+        }
+        for size in CommandLine.arguments.indices { leak(size + 1) }
+        putBuffer(getBuffer(100))
+        """
+    private static let manifest = """
+        // swift-tools-version: 6.1
+        import PackageDescription
+        let package = Package(
+            name: "client", dependencies: [.package(path: "../mempool")],
+            targets: [
+                .executableTarget(name: "client", dependencies: [.product(name: "Mempool", package: "mempool")])
+            ])
+        """
+
+    /// Builds a program of two gets, of which one is put, runs it and gives its report.
+    private func reportOfClient(_ flags: [String]) throws -> (output: String, report: Report) {
+        let scratch = try Scratch()
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().path
+        let files = FileManager.default
+        try files.createSymbolicLink(atPath: scratch.file("mempool"), withDestinationPath: root)
+        try files.createDirectory(atPath: scratch.file("client/Sources/client"), withIntermediateDirectories: true)
+        try Self.client.write(
+            toFile: scratch.file("client/Sources/client/main.swift"), atomically: true, encoding: .utf8)
+        try Self.manifest.write(toFile: scratch.file("client/Package.swift"), atomically: true, encoding: .utf8)
+        var environment = ProcessInfo.processInfo.environment
+        environment["MEMPOOL_DEBUG"] = nil
+        let built = try Program.run(
+            ["/usr/bin/env", "swift", "build", "--package-path", scratch.file("client")] + flags,
+            environment: environment, in: scratch)
+        try #require(built.status == 0, "\(built.output)")
+        let configuration = flags.contains("release") ? "release" : "debug"
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            [scratch.file("client/.build/\(configuration)/client")],
+            environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
+        #expect(end.status == 0, "\(end.output)")
+        return (end.output, try Analyzer.report(recordingAt: path, options: AnalysisOptions()))
+    }
+
+    private func checkFinding(_ report: Report) {
+        #expect(report.findings.map(\.kind) == [.leak])
+        #expect(report.findings.first?.count == 1)
+        #expect(report.findings.first?.site?.line == Self.site)
+        #expect(report.findings.first?.site?.file?.hasSuffix("client/Sources/client/main.swift") == true)
+    }
+
+    @Test(arguments: ["debug", "release"])
+    func `With a static standard library all is as usual`(configuration: String) throws {
+        let (output, report) = try reportOfClient(["-c", configuration, "--static-swift-stdlib"])
+        checkFinding(report)
+        #expect(report.recorder?.unwinder == "libunwind")
+        #expect(output.hasPrefix("mempool: 1 finding "), "\(output)")
+    }
+
+    @Test(arguments: ["debug", "release"])
+    func `A static executable says in one line what it cannot do, and findings keep their lines`(
+        configuration: String
+    ) throws {
+        let (output, report) = try reportOfClient(["-c", configuration, "-Xswiftc", "-static-executable"])
+        checkFinding(report)
+        #expect(report.recorder?.unwinder == "frame-pointers")
+        #expect(
+            output.hasPrefix(
+                "mempool: a static executable cannot load libunwind, so stacks follow frame pointers only"),
+            "\(output)")
+    }
+
+    @Test(arguments: ["debug", "release"])
+    func `A program without frame pointers has right stacks, and the report says why they were slow`(
+        configuration: String
+    ) throws {
+        let (_, report) = try reportOfClient([
+            "-c", configuration, "--omit-frame-pointers", "-Xcc", "-fomit-frame-pointer",
+        ])
+        checkFinding(report)
+        let functions = report.findings.first?.stacks.get?.map(\.function) ?? []
+        #expect(functions.prefix(2) == ["leak(_:)", "main"], "\(functions)")
+        #expect(report.recorder?.unwinder == "libunwind")
+        #expect((report.recorder?.slowCaptures ?? 0) > 0)
+    }
+}

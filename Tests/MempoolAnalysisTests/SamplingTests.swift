@@ -1,0 +1,95 @@
+// Tests of reports on recordings of level sampled: estimates, what they say of themselves, and leaks that nobody watched.
+
+import MempoolRecording
+import TestSupport
+import Testing
+
+@testable import MempoolAnalysis
+
+struct SamplingTests {
+    private var fixture: AnalysisFixture
+
+    init() {
+        fixture = AnalysisFixture()
+        fixture.builder.header.level = RecorderLevel.sampled.rawValue
+        fixture.builder.header.sampleInterval = 128
+    }
+
+    @Test func `A leak that was seen stands for as many as the interval`() throws {
+        var fixture = fixture
+        for _ in 0..<3 { fixture.builder.addSlot(stack: fixture.reading) }
+        let report = try fixture.report()
+        let finding = try #require(report.findings.first)
+        #expect(finding.count == 3 && finding.bytes == 3 * 4096)
+        #expect(finding.estimatedCount == 384 && finding.estimatedBytes == 384 * 4096)
+        #expect(
+            finding.happened == "About 384 buffers (sampled 1 in 128: 3 seen) were got here and never put.")
+        #expect(report.verdictReason == "about 384 buffers leaked.")
+        #expect(report.recorder?.sampleInterval == 128)
+        #expect(report.notes.contains { $0.contains("one get in 128") })
+    }
+
+    @Test func `Bad puts are counted as they are`() throws {
+        var fixture = fixture
+        fixture.addFinding(.doublePut) { $0.flags = FindingRecord.unsampledFlag }
+        let finding = try #require(try fixture.report().findings.first)
+        #expect(finding.estimatedCount == nil)
+        #expect(finding.isUnsampled == true)
+        #expect(finding.happened.hasSuffix("Its get was not among those that were watched."))
+    }
+
+    @Test func `Healthy says how much was watched`() throws {
+        #expect(try fixture.report().verdict == .healthy)
+        #expect(
+            try fixture.report().verdictReason
+                == "Nothing found. One get in 128 was watched, so a rare leak may have been missed.")
+        var running = fixture
+        running.becomeSnapshot()
+        #expect(
+            try running.report().verdictReason
+                == "Nothing found so far. One get in 128 was watched, so a rare leak may have been missed. "
+                + "The program was running when the snapshot was taken.")
+    }
+
+    @Test func `At the other levels nothing is an estimate`() throws {
+        var fixture = fixture
+        fixture.builder.header.level = RecorderLevel.full.rawValue
+        fixture.builder.header.sampleInterval = 1
+        fixture.builder.addSlot(stack: fixture.reading)
+        let report = try fixture.report()
+        #expect(report.findings.first?.estimatedCount == nil)
+        #expect(report.recorder?.sampleInterval == 1)
+        #expect(report.notes.isEmpty)
+    }
+
+    @Test func `Leaks that only the counters know are findings without a place`() throws {
+        var fixture = fixture
+        fixture.builder.count(pool: 0, row: 0) {
+            $0.gets = 100
+            $0.puts = 95
+        }
+        let finding = try #require(try fixture.report().findings.first)
+        #expect(finding.kind == .leak)
+        #expect(finding.count == 5 && finding.bytes == 2560 && finding.estimatedCount == nil)
+        #expect(finding.site == nil && finding.isUnsampled == true)
+        #expect(finding.advice.contains("MEMPOOL_DEBUG=full"))
+    }
+
+    @Test func `Counters are not held against what was seen, kept, or only estimated`() throws {
+        var fixture = fixture
+        fixture.builder.count(pool: 0, row: 0) { $0.gets = 5 }
+        var kept = fixture
+        kept.builder.header.keptBuffers = 5
+        #expect(try kept.report().verdict == .healthy)
+        var estimated = fixture
+        estimated.builder.header.flags |= RecordingHeader.estimatedCountersFlag
+        #expect(try estimated.report().verdict == .healthy)
+        #expect(try estimated.report().recorder?.isEstimate == true)
+        var running = fixture
+        running.becomeSnapshot()
+        #expect(try running.report().verdict == .healthy)
+        var seen = fixture
+        seen.builder.addSlot(stack: seen.reading, bucket: 0)
+        #expect(try seen.report().findings.map(\.estimatedCount) == [128])
+    }
+}

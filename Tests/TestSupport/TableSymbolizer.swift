@@ -1,0 +1,17 @@
+// `TableSymbolizer`: names of addresses for tests, so that no program is needed to have stacks.
+
+package import MempoolAnalysis
+package import MempoolRecording
+
+/// Names addresses from a table; what is not in it stays unnamed.
+package struct TableSymbolizer: Symbolizer {
+    private let frames: [UInt64: [Frame]]
+
+    package init(_ frames: [UInt64: [Frame]]) { self.frames = frames }
+
+    package func name(_ words: Set<UInt64>, in modules: [Recording.Module]) -> NamedAddresses {
+        var result = OffsetSymbolizer().name(words, in: modules)
+        result.frames.merge(frames.filter { words.contains($0.key) }) { $1 }
+        return result
+    }
+}

@@ -23,3 +23,32 @@ size_t cmempool_last_other(const void *bytes, uint8_t byte, size_t count) {
     while (count > 0 && start[count - 1] == byte) count--;
     return count;
 }
+
+void cmempool_poison(void *base, size_t request, size_t limit, uint8_t byte) {
+    if (request <= limit) {
+        memset(base, byte, request);
+    } else {
+        memset(base, byte, limit / 2);
+        memset((char *)base + request - limit / 2, byte, limit / 2);
+    }
+}
+
+bool cmempool_poison_is_intact(const void *base, size_t request, size_t limit, uint8_t byte) {
+    const uint8_t *start = base;
+    if (request <= limit) return request == 0 || is_uniform(start, byte, request);
+    size_t half = limit / 2;
+    return half == 0 || (is_uniform(start, byte, half) && is_uniform(start + request - half, byte, half));
+}
+
+void cmempool_fill_slack(void *base, size_t request, size_t capacity, size_t limit) {
+    size_t slack = capacity - request;
+    if (slack > 0) memset((char *)base + request, CMEMPOOL_CANARY, slack < limit ? slack : limit);
+}
+
+bool cmempool_surroundings_are_intact(const void *base, size_t request, size_t capacity, size_t limit) {
+    const uint8_t *start = base;
+    size_t slack = capacity - request;
+    if (slack > limit) slack = limit;
+    if (slack > 0 && !is_uniform(start + request, CMEMPOOL_CANARY, slack)) return false;
+    return cmempool_zone_is_intact(start + capacity) && cmempool_zone_is_intact(start - CMEMPOOL_ZONE_BYTES);
+}

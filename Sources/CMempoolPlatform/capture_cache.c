@@ -395,8 +395,8 @@ static __attribute__((noinline)) cmempool_recorded_thread *prepare_thread(void) 
 
 // The walk takes a nanosecond per frame, the time a load takes to give the address of the next; the hash goes on beside
 // it. It is NH over pairs of addresses, with 128-bit sums: one multiplication per two frames.
-__attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
-    stack_word *own = __builtin_frame_address(0);
+__attribute__((noinline)) uint32_t cmempool_capture_stack_of(void *of_frame) {
+    stack_word *own = of_frame;
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
     if (__builtin_expect(!thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED), 0)) {
         thread = prepare_thread();
@@ -484,6 +484,12 @@ finish:
     }
     // No tail call, here and above: this function's frame is where the stack begins, so it has to stay.
     uint32_t stack = capture_unknown(thread, own, set, key);
+    __asm__ volatile("" : "+r"(stack));
+    return stack;
+}
+
+__attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
+    uint32_t stack = cmempool_capture_stack_of(__builtin_frame_address(0));
     __asm__ volatile("" : "+r"(stack));
     return stack;
 }

@@ -172,8 +172,10 @@ public struct Buffer: @unchecked Sendable {
                 count: count,
                 isRead: isRead,
                 capacity: capacity,
-                pool: BufferShape.pool(shape)
+                pool: BufferShape.pool(shape),
+                frame: cmempool_frame()
             )
         )
+        cmempool_keep_frame()
     }
 }

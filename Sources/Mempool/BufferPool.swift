@@ -78,7 +78,13 @@ public final class BufferPool: Sendable {
     ///
     /// - Throws: ``PoolAllocationError`` if the system refuses the memory. Nothing is counted then.
     public func tryGet(_ size: Int) throws(PoolAllocationError) -> Buffer {
-        let buffer = try core.get(size)
+        try get(size, from: cmempool_frame())
+    }
+
+    @inline(__always)
+    private func get(_ size: Int, from frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
+        let buffer = try core.get(size, from: frame)
+        cmempool_keep_frame()
         if zeroing != .never { prepareZeroing(buffer) }
         return buffer
     }
@@ -212,14 +218,17 @@ public final class BufferPool: Sendable {
     @inline(never)
     func slowestGet(_ size: Int) -> Buffer {
         do {
-            return try tryGet(size)
+            return try get(size, from: cmempool_frame())
         } catch {
             fatalError("mempool: a get of \(size) bytes failed: \(error)")
         }
     }
 
     @usableFromInline @inline(never)
-    func slowPut(_ buffer: Buffer) { core.put(buffer) }
+    func slowPut(_ buffer: Buffer) {
+        core.put(buffer, from: cmempool_frame())
+        cmempool_keep_frame()
+    }
 
     // MARK: - Zeroing
 

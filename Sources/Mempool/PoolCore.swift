@@ -60,8 +60,10 @@ final class PoolCore: Sendable {
 
     /// Serves every get that the fast path does not: the first one of a thread, an empty magazine, sizes outside the
     /// buckets, and all gets while a recorder watches.
-    func get(_ size: Int) throws(PoolAllocationError) -> Buffer {
-        if let buffer = getFromMagazine(size) { return buffer }
+    ///
+    /// - Parameter frame: Of the pool's function that the caller called.
+    func get(_ size: Int, from frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
+        if let buffer = getFromMagazine(size, frame) { return buffer }
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
         }
@@ -70,13 +72,12 @@ final class PoolCore: Sendable {
         }
         PoolHook.startRecorder
         let bucket = self.bucket(for: size)
-        let buffer = bucket < buckets.count ? try get(size, bucket: bucket) : try getOversized(size)
-        return buffer
+        return bucket < buckets.count ? try get(size, bucket: bucket, frame) : try getOversized(size, frame)
     }
 
     /// The usual get while a recorder watches: what the fast path does, and the hook. Nil if the magazine has nothing.
     @inline(__always)
-    private func getFromMagazine(_ size: Int) -> Buffer? {
+    private func getFromMagazine(_ size: Int, _ frame: UnsafeMutableRawPointer) -> Buffer? {
         guard index < Int(CMEMPOOL_CACHED_POOLS), size > 0, let cache = cmempool_owned_cache(index) else { return nil }
         var bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
         let bucketCount = Int(cache.pointee.bucket_count)
@@ -87,10 +88,12 @@ final class PoolCore: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         guard cmempool_magazine_has_slot(magazine) else { return nil }
         let slot = Int(cmempool_magazine_pop(magazine))
-        return handOut(slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false)
+        return handOut(slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false, frame)
     }
 
-    private func get(_ size: Int, bucket: Int) throws(PoolAllocationError) -> Buffer {
+    private func get(
+        _ size: Int, bucket: Int, _ frame: UnsafeMutableRawPointer
+    ) throws(PoolAllocationError) -> Buffer {
         let slot: Int
         var didAllocate = false
         if let cache = ThreadCaches.current(for: self) {
@@ -105,16 +108,20 @@ final class PoolCore: Sendable {
         } else {
             (slot, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
         }
-        return handOut(slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate)
+        return handOut(
+            slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate, frame)
     }
 
-    private func getOversized(_ size: Int) throws(PoolAllocationError) -> Buffer {
+    private func getOversized(_ size: Int, _ frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
         let (slot, capacity) = try oversized.allocate(size)
-        return handOut(slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true)
+        return handOut(
+            slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true, frame)
     }
 
     @inline(__always)
-    private func handOut(_ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool) -> Buffer {
+    private func handOut(
+        _ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, _ frame: UnsafeMutableRawPointer
+    ) -> Buffer {
         let generation = cmempool_load32(SlotTable.generations + slot) &+ 1
         cmempool_store32(SlotTable.generations + slot, generation)
         var didGet = cmempool_watcher_of_gets()
@@ -133,7 +140,8 @@ final class PoolCore: Sendable {
                 capacity: BufferShape.capacity(shape),
                 pool: index,
                 bucketRow: bucketRow,
-                didAllocate: didAllocate
+                didAllocate: didAllocate,
+                frame: frame
             )
             if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {
                 base = elsewhere
@@ -154,24 +162,26 @@ final class PoolCore: Sendable {
 
     /// Serves every put that the fast path does not: a full magazine, all bad puts, oversized buffers, and all puts while
     /// a recorder watches.
-    func put(_ buffer: Buffer) {
-        if putIntoMagazine(buffer) { return }
+    ///
+    /// - Parameter frame: Of the pool's function that the caller called.
+    func put(_ buffer: Buffer, from frame: UnsafeMutableRawPointer) {
+        if putIntoMagazine(buffer, frame) { return }
         guard buffer.ticket != 0 else {
             guard buffer.capacity > 0 else { return }
-            return refuse(buffer, .foreign)
+            return refuse(buffer, .foreign, frame)
         }
         let slot = buffer.slotNumber
         guard cmempool_load32_acquire(SlotTable.generations + slot) == buffer.generation else {
-            return refuse(buffer, .doublePut)
+            return refuse(buffer, .doublePut, frame)
         }
-        guard BufferShape.pool(buffer.shape) == index else { return refuse(buffer, .wrongPool) }
+        guard BufferShape.pool(buffer.shape) == index else { return refuse(buffer, .wrongPool, frame) }
 
         let bucket = BufferShape.bucket(buffer.shape)
         let isOversized = bucket == BufferShape.noBucket
         let capacity = isOversized ? oversized.capacity(of: buffer.slotNumber) : buckets[bucket].capacity
         let high = SlotTable.generationsHigh[slot]
         // One of two racing puts wins this; the other one is the double put.
-        guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut) }
+        guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut, frame) }
         if let didPut = cmempool_watcher_of_puts(),
             buffer.shape & BufferShape.watched != 0 || buffer.capacity != capacity
         {
@@ -183,7 +193,8 @@ final class PoolCore: Sendable {
                 capacity: capacity,
                 pool: index,
                 bucketRow: isOversized ? buckets.count : bucket,
-                isPooled: !isOversized
+                isPooled: !isOversized,
+                frame: frame
             )
             didPut(&event)
             placeBack(slot)
@@ -202,7 +213,7 @@ final class PoolCore: Sendable {
     /// The usual put while a recorder watches: what the fast path does, and the hook. False if it has to be looked at closer;
     /// nothing has changed then.
     @inline(__always)
-    private func putIntoMagazine(_ buffer: Buffer) -> Bool {
+    private func putIntoMagazine(_ buffer: Buffer, _ frame: UnsafeMutableRawPointer) -> Bool {
         let bucket = BufferShape.bucket(buffer.shape)
         guard index < Int(CMEMPOOL_CACHED_POOLS), buffer.ticket != 0, let cache = cmempool_owned_cache(index),
             bucket < Int(cache.pointee.bucket_count)
@@ -227,7 +238,8 @@ final class PoolCore: Sendable {
                 capacity: capacity,
                 pool: index,
                 bucketRow: bucket,
-                isPooled: true
+                isPooled: true,
+                frame: frame
             )
             didPut(&event)
             placeBack(slot)
@@ -351,7 +363,7 @@ final class PoolCore: Sendable {
         return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
     }
 
-    private func refuse(_ buffer: Buffer, _ reason: RefusedPut.Reason) {
+    private func refuse(_ buffer: Buffer, _ reason: RefusedPut.Reason, _ frame: UnsafeMutableRawPointer) {
         switch reason {
         case .doublePut: doublePuts.add(1, ordering: .relaxed)
         case .foreign: foreignPuts.add(1, ordering: .relaxed)
@@ -371,7 +383,8 @@ final class PoolCore: Sendable {
                 givenCapacity: buffer.capacity,
                 pool: index,
                 issuingPool: buffer.ticket == 0 ? index : BufferShape.pool(buffer.shape),
-                bucketRow: min(bucket, buckets.count)
+                bucketRow: min(bucket, buckets.count),
+                frame: frame
             )
         )
     }

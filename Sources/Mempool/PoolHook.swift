@@ -16,6 +16,8 @@ package struct GetEvent {
     /// The bucket's index; the number of buckets for an oversized buffer.
     package var bucketRow: Int
     package var didAllocate: Bool
+    /// The frame of the pool's outermost function: where the caller's stack begins.
+    package var frame: UnsafeMutableRawPointer
 }
 
 /// A buffer that was taken back, or given up because a slice of it was put.
@@ -33,6 +35,8 @@ package struct PutEvent {
     package var isWrongCapacity: Bool { givenCapacity != capacity }
     /// Whether the memory stays with the pool; oversized buffers' goes back to the system.
     package var isPooled: Bool
+    /// The frame of the pool's outermost function: where the caller's stack begins.
+    package var frame: UnsafeMutableRawPointer
 }
 
 /// A put that was refused: nothing was touched.
@@ -53,6 +57,8 @@ package struct RefusedPut {
     /// The pool that issued the buffer; equal to `pool` for foreign memory.
     package var issuingPool: Int
     package var bucketRow: Int
+    /// The frame of the pool's outermost function: where the caller's stack begins.
+    package var frame: UnsafeMutableRawPointer
 }
 
 /// A buffer that was touched through one of its own functions after its put.
@@ -69,6 +75,8 @@ package struct AccessEvent {
     package var isRead: Bool
     package var capacity: Int
     package var pool: Int
+    /// The frame of the pool's outermost function: where the caller's stack begins.
+    package var frame: UnsafeMutableRawPointer
 }
 
 /// How a recorder places buffers elsewhere than in their pool's memory while they are outstanding. Slots and tickets stay as they

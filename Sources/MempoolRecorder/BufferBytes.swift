@@ -35,18 +35,18 @@ struct BufferBytes: Sendable {
     /// Overwrites what the last owner asked for.
     @inline(__always)
     func poison(_ base: UnsafeMutableRawPointer, request: Int, with byte: UInt8) {
-        if request <= poisonLimit {
-            memset(base, CInt(byte), request)
-        } else {
-            let half = poisonLimit / 2
-            memset(base, CInt(byte), half)
-            memset(base + (request - half), CInt(byte), half)
-        }
+        cmempool_poison(base, request, poisonLimit, byte)
     }
 
     /// Whether somebody wrote to a poisoned buffer, and where.
     @inline(__always)
     func damage(inPoisoned base: UnsafeRawPointer, request: Int, byte: UInt8) -> Damage? {
+        if cmempool_poison_is_intact(base, request, poisonLimit, byte) { return nil }
+        return foundDamage(inPoisoned: base, request: request, byte: byte)
+    }
+
+    @inline(never)
+    private func foundDamage(inPoisoned base: UnsafeRawPointer, request: Int, byte: UInt8) -> Damage? {
         if request <= poisonLimit { return Self.damage(base, 0, request, byte) }
         let half = poisonLimit / 2
         guard let front = Self.damage(base, 0, half, byte) else {
@@ -64,9 +64,7 @@ struct BufferBytes: Sendable {
     @inline(__always)
     func surround(_ base: UnsafeMutableRawPointer, request: Int, capacity: Int, isNew: Bool) {
         guard canaryLimit > 0 else { return }
-        if capacity > request {
-            memset(base + request, CInt(Self.canary), min(capacity &- request, canaryLimit))
-        }
+        cmempool_fill_slack(base, request, capacity, canaryLimit)
         if isNew { Self.layZones(base, capacity) }
     }
 
@@ -80,10 +78,14 @@ struct BufferBytes: Sendable {
     /// Whether somebody wrote before a buffer or behind its request, and where.
     @inline(__always)
     func damage(around base: UnsafeMutableRawPointer, request: Int, capacity: Int) -> Damage? {
-        guard canaryLimit > 0 else { return nil }
+        if canaryLimit == 0 || cmempool_surroundings_are_intact(base, request, capacity, canaryLimit) { return nil }
+        return foundDamage(around: base, request: request, capacity: capacity)
+    }
+
+    @inline(never)
+    private func foundDamage(around base: UnsafeMutableRawPointer, request: Int, capacity: Int) -> Damage? {
         let slack = min(capacity &- request, canaryLimit)
         if slack > 0, let damage = Self.damage(base, request, slack, Self.canary) { return damage }
-        if cmempool_zone_is_intact(base + capacity), cmempool_zone_is_intact(base - Self.zoneBytes) { return nil }
         return Self.zoneDamage(base, capacity)
     }
 

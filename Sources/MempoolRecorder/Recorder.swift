@@ -229,7 +229,7 @@ final class Recorder: Sendable {
     @inline(__always)
     private func didGet(_ pointer: UnsafePointer<GetEvent>) {
         // Field by field: a copy of the whole would wait for the stores that have just made it.
-        let stack = cmempool_capture_stack()
+        let stack = cmempool_capture_stack_of(pointer.pointee.frame)
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
@@ -286,7 +286,7 @@ final class Recorder: Sendable {
 
     @inline(__always)
     private func didPut(_ pointer: UnsafePointer<PutEvent>) {
-        let stack = cmempool_capture_stack()
+        let stack = cmempool_capture_stack_of(pointer.pointee.frame)
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
@@ -372,7 +372,7 @@ final class Recorder: Sendable {
     }
 
     private func didRefuse(_ put: RefusedPut) {
-        let stack = cmempool_capture_stack()
+        let stack = cmempool_capture_stack_of(put.frame)
         var finding = FindingRecord()
         finding.pool = UInt32(put.pool)
         finding.issuingPool = UInt32(put.issuingPool)
@@ -465,7 +465,7 @@ final class Recorder: Sendable {
     // MARK: - Stacks
 
     /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
-    private static let ownFrameAllowance = 14
+    private static let ownFrameAllowance = 8
 
     private func startCapturing() {
         let header = file.header

@@ -84,6 +84,9 @@ CMEMPOOL_INLINE cmempool_thread *_Nonnull cmempool_thread_current(void) { return
 /// Behind a call, keeps the caller's frame on the stack while the call runs: the call cannot become a jump.
 CMEMPOOL_INLINE void cmempool_keep_frame(void) { __asm__ volatile(""); }
 
+/// The frame of the function that calls this.
+CMEMPOOL_INLINE void *_Nonnull cmempool_frame(void) { return __builtin_frame_address(0); }
+
 CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_fast_cache(intptr_t pool_index) {
     return cmempool_this_thread.fast[pool_index];
 }
@@ -317,6 +320,15 @@ CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
     return __builtin_expect(other == 0, true) || (word[0] | word[1] | word[2] | word[3]) == 0;
 }
 
+/// Overwrites what was asked for, at most `limit` bytes of it: half of them from the front and half from the end.
+void cmempool_poison(void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
+/// Whether all of that is as it was.
+bool cmempool_poison_is_intact(const void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
+/// Fills at most `limit` bytes behind the request.
+void cmempool_fill_slack(void *_Nonnull base, size_t request, size_t capacity, size_t limit);
+/// Whether these are as they were, and the halves of the red zones that are the buffer's own.
+bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit);
+
 // MARK: - Other tools that watch memory
 
 /// Looks whether the program is built with the address sanitizer or runs under valgrind, which then are told what nobody may
@@ -405,6 +417,8 @@ void cmempool_start_capturing(const cmempool_capture_options *_Nonnull options);
 
 /// The identifier of the calling thread's stack: the one libunwind gives, usually found by its frame pointers.
 uint32_t cmempool_capture_stack(void);
+/// As above, without the frames below that of a function that called this one, directly or not.
+uint32_t cmempool_capture_stack_of(void *_Nonnull frame);
 
 /// For tests: how many hits there are between two that are compared, on average; 1 compares each.
 void cmempool_set_check_interval(uint32_t hits);

@@ -14,16 +14,21 @@ internal import MempoolRecording
 /// at the others' and takes half of what somebody has; if nobody has any, every buffer of the high water is outstanding, and
 /// this get raises it.
 ///
+/// One credit of a thread is its *pocket* money: no other thread may touch it, so that a get and its put take no atomic operation.
+/// Others can see it, though, and borrow it by making the rest of the thread's credits one less; the thread pays back at its
+/// next get, or its next put does.
+///
 /// Exact whenever no call is in flight, for up to `exactShardLimit` threads at a time in a pool; with more, a get that raises it
-/// raises it by `batch` at once, so that it may be too high by that much per thread. Thread-safe.
+/// raises it by `batch` at once, so that it may be too high by that much per thread. Two gets that use one pocket at the same moment
+/// leave it too low by one until the next get. Thread-safe.
 struct HighWater: @unchecked Sendable {
     /// Up to here a thread that runs out looks at all the others each time.
     private static let exactShardLimit = 8
     private static let batch: UInt64 = 16
-    /// Words per shard: a row each, and a distance to the next shard's that no cache line spans.
-    private static var wordsPerShard: Int { 64 }
+    /// Words per shard: two for each row, its pocket and the rest, and a distance to the next shard's that no cache line spans.
+    private static var wordsPerShard: Int { 128 }
 
-    /// Private memory, bytes: 128 KiB of address space for shards, of which used pages take memory, and one word per row.
+    /// Private memory, bytes: 256 KiB of address space for shards, of which used pages take memory, and one word per row.
     static let byteCount =
         (RecordingLimits.shards * wordsPerShard + RecordingLimits.pools * RecordingLimits.bucketRowsPerPool)
         * MemoryLayout<UInt64>.stride
@@ -54,25 +59,36 @@ struct HighWater: @unchecked Sendable {
         lock.initialize(to: Guarded(()))
     }
 
-    /// The credits of a shard in a row.
+    /// The pocket of a shard in a row, 0 or 1; the rest of its credits is the word behind it, as a signed number.
     @inline(__always)
-    private func words(_ shard: UnsafeMutablePointer<UInt64>, _ row: Int) -> UnsafeMutablePointer<UInt64> {
-        credits + ((UnsafeRawPointer(shard) - UnsafeRawPointer(shardWords)) &>> 6 &+ row)
+    private func pocket(_ shard: UnsafeMutablePointer<UInt64>, _ row: Int) -> UnsafeMutablePointer<UInt64> {
+        credits + ((UnsafeRawPointer(shard) - UnsafeRawPointer(shardWords)) &>> 5 &+ row &* 2)
     }
 
     /// Counts a get of a row, on the thread of the shard.
     @inline(__always)
     func didGet(pool: Int, row: Int, _ shard: UnsafeMutablePointer<UInt64>) {
-        let word = words(shard, row)
-        let credit = cmempool_load64(word)
-        // Others only take credits away, and then this fails and looks again.
-        if credit > 0, cmempool_exchange64(word, credit, credit &- 1) { return }
-        getWithoutCredit(pool: pool, row: row, word)
+        let pocket = pocket(shard, row)
+        // Below 0: somebody borrowed what is in the pocket.
+        if cmempool_load64(pocket) > 0, Int64(bitPattern: cmempool_load64(pocket + 1)) >= 0 {
+            cmempool_store64(pocket, 0)
+        } else {
+            getWithoutPocket(pool: pool, row: row, pocket)
+        }
     }
 
     /// Counts a put of a row, on the thread of the shard.
     @inline(__always)
-    func didPut(row: Int, _ shard: UnsafeMutablePointer<UInt64>) { _ = cmempool_add64(words(shard, row), 1) }
+    func didPut(row: Int, _ shard: UnsafeMutablePointer<UInt64>) {
+        let pocket = pocket(shard, row)
+        if cmempool_load64(pocket) == 0 { cmempool_store64(pocket, 1) } else { _ = cmempool_add64(pocket + 1, 1) }
+    }
+
+    @inline(never)
+    private func getWithoutPocket(pool: Int, row: Int, _ pocket: UnsafeMutablePointer<UInt64>) {
+        if Self.take(from: pocket + 1) { return }
+        getWithoutCredit(pool: pool, row: row, pocket + 1)
+    }
 
     /// Counts a get on a thread without a shard.
     func didGet(pool: Int, row: Int) {
@@ -86,20 +102,31 @@ struct HighWater: @unchecked Sendable {
     /// Takes one credit if there is one.
     private static func take(from word: UnsafeMutablePointer<UInt64>) -> Bool {
         while true {
-            let credit = cmempool_load64(word)
-            if credit == 0 { return false }
-            if cmempool_exchange64(word, credit, credit - 1) { return true }
+            let credit = Int64(bitPattern: cmempool_load64(word))
+            if credit <= 0 { return false }
+            if exchange(word, credit, credit - 1) { return true }
         }
     }
 
     /// Takes half of the credits, at least one, if there are any.
     private static func takeHalf(from word: UnsafeMutablePointer<UInt64>) -> UInt64 {
         while true {
-            let credit = cmempool_load64(word)
-            if credit == 0 { return 0 }
+            let credit = Int64(bitPattern: cmempool_load64(word))
+            if credit <= 0 { return 0 }
             let half = (credit + 1) / 2
-            if cmempool_exchange64(word, credit, credit - half) { return half }
+            if exchange(word, credit, credit - half) { return UInt64(half) }
         }
+    }
+
+    /// Takes what a thread has: half of its credits, or what is in its pocket.
+    private static func take(fromThread pocket: UnsafeMutablePointer<UInt64>) -> UInt64 {
+        let half = takeHalf(from: pocket + 1)
+        if half > 0 || cmempool_load64(pocket) == 0 { return half }
+        return exchange(pocket + 1, 0, -1) ? 1 : takeHalf(from: pocket + 1)
+    }
+
+    private static func exchange(_ word: UnsafeMutablePointer<UInt64>, _ old: Int64, _ new: Int64) -> Bool {
+        cmempool_exchange64(word, UInt64(bitPattern: old), UInt64(bitPattern: new))
     }
 
     @inline(never)
@@ -112,7 +139,7 @@ struct HighWater: @unchecked Sendable {
                 let shard = shardWords + index * CounterShard.wordCount
                 guard shard[CounterShard.poolWord] == UInt64(pool) + 1 else { continue }
                 others += 1
-                if found == 0 { found = Self.takeHalf(from: words(shard, row)) }
+                if found == 0 { found = Self.take(fromThread: pocket(shard, row)) }
             }
             if found == 0 {
                 // The lock makes this the only writer.

@@ -464,8 +464,13 @@ final class Recorder: Sendable {
 
     // MARK: - Stacks
 
-    /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
+    /// The pool's own frames around what the caller called, which a report cuts; kept beside the frames the user asked for. What
+    /// is inlined in a release build has a frame in a debug build.
+    #if DEBUG
     private static let ownFrameAllowance = 8
+    #else
+    private static let ownFrameAllowance = 3
+    #endif
 
     private func startCapturing() {
         let header = file.header

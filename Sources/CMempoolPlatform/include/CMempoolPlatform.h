@@ -359,12 +359,30 @@ typedef struct cmempool_capture_set {
     uint32_t padding[3];
 } cmempool_capture_set;
 
+/// Stacks that are remembered with the addresses of their frames, and the most frames of such a stack.
+#define CMEMPOOL_MEMOS 8
+#define CMEMPOOL_MEMO_FRAMES 72
+
+/// A stack as it lay in memory when it was captured last: the two words of each frame.
+typedef struct cmempool_memo {
+    /// Where the stack began; 0 while the memo is being written.
+    uintptr_t frame;
+    /// Seen here last: what comes round twice is worth a memo.
+    uint64_t key;
+    uint32_t stack;
+    uint32_t count;
+    struct {
+        uintptr_t next, address;
+    } links[CMEMPOOL_MEMO_FRAMES];
+} cmempool_memo;
+
 /// The most frames below a thread's first function: 3 on the main thread, 2 on others.
 #define CMEMPOOL_ROOT_FRAMES 8
 
-/// What the recorder keeps per thread: 17 KiB, reused by later threads.
+/// What the recorder keeps per thread: 27 KiB, reused by later threads.
 typedef struct cmempool_recorded_thread {
     cmempool_capture_set sets[CMEMPOOL_CAPTURE_SETS];
+    cmempool_memo memos[CMEMPOOL_MEMOS];
     /// Bounds of the stack. Once the root is known, `high` is where the frame of the thread's first function ends.
     uintptr_t low;
     uintptr_t high;

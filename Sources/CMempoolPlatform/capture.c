@@ -15,6 +15,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #if MEMPOOL_RECORDER
@@ -27,6 +28,7 @@
 static int (*backtrace_function)(void **, int);
 static int (*get_context)(unw_context_t *);
 static int (*init_local)(unw_cursor_t *, unw_context_t *);
+static int (*init_interrupted)(unw_cursor_t *, unw_context_t *, int);
 static int (*set_register)(unw_cursor_t *, int, unw_word_t);
 static int (*get_register)(unw_cursor_t *, int, unw_word_t *);
 static int (*step)(unw_cursor_t *);
@@ -49,6 +51,7 @@ cmempool_unwinder cmempool_load_unwinder(void) {
     if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
     *(void **)&init_local = dlsym(library, SYMBOL_TEXT(unw_init_local));
+    *(void **)&init_interrupted = dlsym(library, SYMBOL_TEXT(unw_init_local2));
     *(void **)&set_register = dlsym(library, SYMBOL_TEXT(unw_set_reg));
     *(void **)&get_register = dlsym(library, SYMBOL_TEXT(unw_get_reg));
     *(void **)&step = dlsym(library, SYMBOL_TEXT(unw_step));
@@ -191,6 +194,38 @@ __attribute__((noinline)) uint32_t cmempool_capture(uint64_t *frames, uint32_t l
     uint32_t count = cmempool_unwind(__builtin_frame_address(0), cmempool_this_stack(), frames, limit);
     // Not a tail call: this function's frame is where the stack begins.
     __asm__ volatile("");
+    return count;
+}
+
+uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, uint64_t *frames, uint32_t limit) {
+    ucontext_t registers = *(const ucontext_t *)context;
+#if defined(__x86_64__)
+    uintptr_t counter = (uintptr_t)registers.uc_mcontext.gregs[REG_RIP];
+    stack_word *frame = (stack_word *)registers.uc_mcontext.gregs[REG_RBP];
+#else
+    uintptr_t counter = registers.uc_mcontext.pc;
+    stack_word *frame = (stack_word *)registers.uc_mcontext.regs[29];
+#endif
+    uint64_t words[CMEMPOOL_FRAME_LIMIT];
+    frame_walk walk;
+    unw_cursor_t cursor;
+    uint32_t count = 0;
+    if (limit > CMEMPOOL_FRAME_LIMIT) limit = CMEMPOOL_FRAME_LIMIT;
+    uint32_t walked = cmempool_walk(frame, stack, limit, words, &walk);
+    uint64_t runner = walk.ends_in_runner ? walk.outermost[1] : 0;
+    // One more: readers take every address for a return address and look one byte before it.
+    frames[count++] = counter + 1;
+    if (!init_interrupted || !step || !get_register ||
+        init_interrupted(&cursor, (unw_context_t *)&registers, UNW_INIT_SIGNAL_FRAME) != 0) {
+        for (uint32_t i = 0; i < walked && count < limit && words[i] != runner; i++) frames[count++] = words[i];
+        return runner ? cmempool_append_async_parents(walk.context, frames, count, limit) : count;
+    }
+    while (count < limit && step(&cursor) > 0) {
+        unw_word_t address;
+        if (get_register(&cursor, UNW_REG_IP, &address) != 0 || address == 0) break;
+        if (runner && address == runner) return cmempool_append_async_parents(walk.context, frames, count, limit);
+        frames[count++] = address;
+    }
     return count;
 }
 

@@ -51,6 +51,9 @@ uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, ui
 /// The stack as libunwind gives it, from the caller of the function whose frame `own` is, with the async parents.
 uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit);
 
+/// The stack that a signal interrupted, from the interrupted instruction on, with the async parents.
+uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, uint64_t *frames, uint32_t limit);
+
 /// Whether there is a libunwind; otherwise `cmempool_unwind` follows frame pointers.
 bool cmempool_has_unwinder(void);
 

@@ -314,6 +314,12 @@ static __attribute__((noinline)) uint32_t identify(
     return stack_identifier;
 }
 
+uint32_t cmempool_capture_interrupted(const void *context, uintptr_t low, uintptr_t high) {
+    uint64_t frames[CMEMPOOL_FRAME_LIMIT];
+    uint32_t count = cmempool_unwind_interrupted(context, (stack_bounds){low, high}, frames, options.limit);
+    return options.identify(frames, count, true);
+}
+
 /// A stack that no key tells: through code without frame pointers, outside the thread's own stack (a coroutine, a signal
 /// stack), or of a thread that ends.
 static __attribute__((noinline)) uint32_t capture_inexact(cmempool_recorded_thread *thread, stack_word *own) {

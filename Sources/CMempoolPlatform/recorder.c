@@ -40,6 +40,9 @@ void cmempool_start_recorder(void) {}
 #endif
 
 cmempool_watcher cmempool_get_watcher, cmempool_put_watcher;
+uint32_t cmempool_mean_sample_interval;
+cmempool_placer cmempool_get_placer;
+cmempool_place_taker cmempool_put_placer;
 
 // A page of its own: the kernel wipes whole pages.
 __attribute__((aligned(4096))) void *cmempool_recorder_root_page[4096 / sizeof(void *)];

@@ -98,6 +98,7 @@ extension PoolCore {
     /// An address inside the buffer gives the slice that begins there.
     fileprivate func buffer(at address: UnsafeMutableRawPointer) -> Buffer? {
         let number = UInt(bitPattern: address)
+        if let placed = PoolHook.installed?.placer?.owner(number) { return buffer(at: address, placed) }
         if let entry = RawAddresses.entry(at: number, of: self), let found = buffer(at: address, in: entry) {
             return found
         }
@@ -106,6 +107,21 @@ extension PoolCore {
         }
         guard let entry = RawAddresses.freshEntry(at: number, of: self) else { return nil }
         return buffer(at: address, in: entry)
+    }
+
+    /// As above, for a buffer that a recorder placed elsewhere; its ticket is known even if the slot was handed out again.
+    private func buffer(at address: UnsafeMutableRawPointer, _ placed: PlacedBuffer) -> Buffer? {
+        let isOversized = placed.bucketRow == buckets.count
+        let offset = Int(UInt(bitPattern: address) &- placed.base)
+        guard placed.pool == index, placed.bucketRow <= buckets.count, (0...placed.capacity).contains(offset) else {
+            return nil
+        }
+        return Buffer(
+            base: address - offset,
+            count: placed.capacity,
+            shape: isOversized ? shape(ofOversized: placed.capacity) : shape(ofBucket: placed.bucketRow),
+            ticket: UInt64(truncatingIfNeeded: placed.generation) << 32 | UInt64(truncatingIfNeeded: placed.slot)
+        ).dropFirst(offset)
     }
 
     private func buffer(at address: UnsafeMutableRawPointer, in entry: RawAddresses.Entry) -> Buffer? {
@@ -123,10 +139,12 @@ extension PoolCore {
             guard SlotTable.generation(of: slot) > 0 else { return nil }
             generation &-= 1
         }
+        let shape = bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket)
         let whole = Buffer(
             base: SlotTable.bases[slot],
             count: capacity,
-            shape: bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket),
+            // Whether its get was sampled is not to be seen here; a recorder knows.
+            shape: PoolHook.installed == nil ? shape : shape | BufferShape.watched,
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
         // Between the end of a buffer and the next one there may be a gap that is nobody's.

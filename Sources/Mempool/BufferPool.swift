@@ -205,6 +205,12 @@ public final class BufferPool: Sendable {
 
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
+        if isByWidth, zeroing == .never, let buffer = unsampledGet(size, pool: index) { return buffer }
+        return slowestGet(size)
+    }
+
+    @inline(never)
+    func slowestGet(_ size: Int) -> Buffer {
         do {
             return try tryGet(size)
         } catch {

@@ -10,7 +10,7 @@ public import CMempoolPlatform
 public func getBuffer(_ size: Int) -> Buffer {
     // Index 0 as a constant: the fast path does not even look at the pool.
     if let buffer = BufferPool.fastGet(size, pool: 0) { return buffer }
-    let buffer = BufferPool.shared.slowGet(size)
+    let buffer = slowGetOfDefaultPool(size)
     // A function that ends with its get is the one to be named, not its caller.
     cmempool_keep_frame()
     return buffer
@@ -41,3 +41,14 @@ public func leaseBuffer(_ size: Int) -> Lease { Lease(defaultPoolBuffer: getBuff
 
 /// Reads the counters of the default pool; the same as ``BufferPool/stats()`` of ``BufferPool/shared``.
 public func getStats() -> PoolStats { BufferPool.shared.stats() }
+
+/// As `slowGet` of ``BufferPool/shared``, which is looked at only if it has to be. No method, as the caller would have
+/// to ask for the type first.
+@usableFromInline @inline(never)
+func slowGetOfDefaultPool(_ size: Int) -> Buffer {
+    if let buffer = unsampledGet(size, pool: 0) { return buffer }
+    return slowestGetOfDefaultPool(size)
+}
+
+@inline(never)
+private func slowestGetOfDefaultPool(_ size: Int) -> Buffer { BufferPool.shared.slowestGet(size) }

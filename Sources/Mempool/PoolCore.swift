@@ -78,7 +78,7 @@ final class PoolCore: Sendable {
     @inline(__always)
     private func getFromMagazine(_ size: Int) -> Buffer? {
         guard index < Int(CMEMPOOL_CACHED_POOLS), size > 0, let cache = cmempool_owned_cache(index) else { return nil }
-        var bucket = Int(cmempool_first_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+        var bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
         let bucketCount = Int(cache.pointee.bucket_count)
         while bucket < bucketCount, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
             bucket &+= 1
@@ -117,26 +117,37 @@ final class PoolCore: Sendable {
     private func handOut(_ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool) -> Buffer {
         let generation = cmempool_load32(SlotTable.generations + slot) &+ 1
         cmempool_store32(SlotTable.generations + slot, generation)
-        let buffer = Buffer(
-            base: SlotTable.bases[slot],
-            count: size,
-            shape: shape,
-            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
-        )
-        if let didGet = cmempool_watcher_of_gets() {
+        var didGet = cmempool_watcher_of_gets()
+        var shape = shape
+        if cmempool_sample_interval() > 0 {
+            // The put, which compares shapes, knows a sampled buffer by the same bit.
+            if SampledGets.isNext() { shape |= BufferShape.watched } else { didGet = nil }
+        }
+        var base = SlotTable.bases[slot]
+        if let didGet {
             var event = GetEvent(
                 slot: slot,
                 generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
                 request: size,
-                address: UInt(bitPattern: buffer.base),
-                capacity: buffer.capacity,
+                address: UInt(bitPattern: base),
+                capacity: BufferShape.capacity(shape),
                 pool: index,
                 bucketRow: bucketRow,
                 didAllocate: didAllocate
             )
+            if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {
+                base = elsewhere
+                SlotTable.bases[slot] = elsewhere
+                event.address = UInt(bitPattern: elsewhere)
+            }
             didGet(&event)
         }
-        return buffer
+        return Buffer(
+            base: base,
+            count: size,
+            shape: shape,
+            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+        )
     }
 
     // MARK: - Put
@@ -161,7 +172,9 @@ final class PoolCore: Sendable {
         let high = SlotTable.generationsHigh[slot]
         // One of two racing puts wins this; the other one is the double put.
         guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut) }
-        if let didPut = cmempool_watcher_of_puts() {
+        if let didPut = cmempool_watcher_of_puts(),
+            buffer.shape & BufferShape.watched != 0 || buffer.capacity != capacity
+        {
             var event = PutEvent(
                 slot: buffer.slotNumber,
                 generation: UInt64(high) << 32 | UInt64(buffer.generation),
@@ -173,6 +186,7 @@ final class PoolCore: Sendable {
                 isPooled: !isOversized
             )
             didPut(&event)
+            placeBack(slot)
         }
         let isWhole = buffer.capacity == capacity
         if isOversized {
@@ -194,12 +208,16 @@ final class PoolCore: Sendable {
             bucket < Int(cache.pointee.bucket_count)
         else { return false }
         let magazine = cmempool_magazine_at(cache, bucket)
-        guard magazine.pointee.shape == buffer.shape, cmempool_magazine_has_room(magazine) else { return false }
+        // The magazines of pools whose gets are sampled do not know which buffers are watched.
+        let watched = BufferShape.watched
+        guard magazine.pointee.shape | watched == buffer.shape | watched, cmempool_magazine_has_room(magazine) else {
+            return false
+        }
         let slot = buffer.slotNumber
         let high = SlotTable.generationsHigh[slot]
         // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.
         guard advance(slot, from: buffer.generation) else { return false }
-        if let didPut = cmempool_watcher_of_puts() {
+        if let didPut = cmempool_watcher_of_puts(), buffer.shape & BufferShape.watched != 0 {
             let capacity = buffer.capacity
             var event = PutEvent(
                 slot: buffer.slotNumber,
@@ -212,6 +230,7 @@ final class PoolCore: Sendable {
                 isPooled: true
             )
             didPut(&event)
+            placeBack(slot)
             // A program's handler of findings may have used this pool meanwhile.
             guard cmempool_magazine_has_room(magazine) else {
                 keep(slot, bucket: bucket)
@@ -220,6 +239,12 @@ final class PoolCore: Sendable {
         }
         cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
         return true
+    }
+
+    /// Ends a place that a recorder gave the buffer of a slot.
+    @inline(__always)
+    private func placeBack(_ slot: Int) {
+        if let takeBack = cmempool_placer_of_puts(), let home = takeBack(slot) { SlotTable.bases[slot] = home }
     }
 
     /// Moves a slot's generation on from an outstanding one; false if somebody else did.
@@ -386,6 +411,7 @@ final class PoolCore: Sendable {
     /// Ends the pool: nobody can call it any more. Memory of outstanding buffers stays valid.
     func destroy() {
         ThreadCaches.poolWillEnd(self)
+        if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()
         for bucket in buckets { outstanding += bucket.destroy(budget: budget) }
         PoolHook.installed?.didDestroyPool(index, outstanding)

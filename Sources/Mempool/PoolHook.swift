@@ -71,25 +71,74 @@ package struct AccessEvent {
     package var pool: Int
 }
 
+/// How a recorder places buffers elsewhere than in their pool's memory while they are outstanding. Slots and tickets stay as they
+/// are, and so does what a buffer says of its capacity; the place needs room for the request only.
+package struct BufferPlacer: Sendable {
+    /// Called with a `GetEvent` whose address is the buffer's place in its pool. Gives another place, or nil.
+    package var place: @convention(c) (UnsafeRawPointer) -> UnsafeMutableRawPointer?
+    /// Called with a slot at its put, after `didPut`. Gives its place in its pool if it was elsewhere.
+    package var takeBack: @convention(c) (Int) -> UnsafeMutableRawPointer?
+    /// Who has, or had last, the place elsewhere that an address lies in.
+    package var owner: @Sendable (_ address: UInt) -> PlacedBuffer?
+
+    package init(
+        place: @escaping @convention(c) (UnsafeRawPointer) -> UnsafeMutableRawPointer?,
+        takeBack: @escaping @convention(c) (Int) -> UnsafeMutableRawPointer?,
+        owner: @escaping @Sendable (UInt) -> PlacedBuffer?
+    ) {
+        self.place = place
+        self.takeBack = takeBack
+        self.owner = owner
+    }
+}
+
+/// A buffer that was placed elsewhere at a get.
+package struct PlacedBuffer: Sendable {
+    package var slot: Int
+    /// Of that get.
+    package var generation: UInt64
+    package var base: UInt
+    package var pool: Int
+    package var bucketRow: Int
+    package var capacity: Int
+
+    package init(slot: Int, generation: UInt64, base: UInt, pool: Int, bucketRow: Int, capacity: Int) {
+        self.slot = slot
+        self.generation = generation
+        self.base = base
+        self.pool = pool
+        self.bucketRow = bucketRow
+        self.capacity = capacity
+    }
+}
+
 /// What a recorder installs to be told of every get and put.
 ///
-/// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook is installed, no thread
-/// gets a fast path. The functions about gets, puts and touches may call a pool: a program's handler of findings does.
+/// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook that wants every get is
+/// installed, no thread gets a fast path. The functions about gets, puts and touches may call a pool: a program's handler of findings
+/// does.
 package struct PoolHook: Sendable {
     /// Bytes before each buffer, and behind the last one of a slab, that belong to nobody: 0, or at least 64. Buffers on page
     /// boundaries have them at the end of a page of their own.
     package var redZoneBytes: Int
-    /// Whether every buffer checks for a use after its put.
+    /// Whether every get and put is told, and every buffer checks for a use after its put.
     package var watchesEveryBuffer: Bool
+    /// Otherwise one get in so many is told, on average, and the put of that buffer, which checks as well. At least 1.
+    package var sampleInterval = 1
     /// `zeroes`: the pool overwrites what was asked for at each put, so what lies idle is zero there.
     package var didCreatePool: @Sendable (_ pool: Int, _ name: String, _ capacities: [Int], _ zeroes: Bool) -> Void
     package var didDestroyPool: @Sendable (_ pool: Int, _ outstanding: Int) -> Void
+    /// Called while gets are sampled, with all that a pool has counted, before it ends.
+    package var willDestroyPool: @Sendable (_ totals: PoolTotals) -> Void = { _ in }
     /// Called with a `GetEvent`. The two that are called all the time are plain functions with a pointer: no context to count
     /// references of, no copy.
     package var didGet: @convention(c) (UnsafeRawPointer) -> Void
-    /// Called with a `PutEvent`, before the buffer can be handed out again.
+    /// Called with a `PutEvent`, before the buffer can be handed out again. While gets are sampled: for buffers whose get was told,
+    /// for slices, and for what is put by its address, whoever got it.
     package var didPut: @convention(c) (UnsafeRawPointer) -> Void
     package var didRefuse: @Sendable (RefusedPut) -> Void
+    /// Places buffers elsewhere; nil to leave them where they are.
+    package var placer: BufferPlacer?
     /// Called before the touch.
     package var didAccessAfterPut: @Sendable (AccessEvent) -> Void
     package var didTrim: @Sendable (_ pool: Int, _ bucketRow: Int) -> Void
@@ -127,7 +176,11 @@ package struct PoolHook: Sendable {
 
     /// The installed hook. Written once, by the recorder while `startRecorder` runs, hence before any pool reads it.
     package nonisolated(unsafe) static var installed: PoolHook? {
-        didSet { cmempool_set_watchers(installed?.didGet, installed?.didPut) }
+        didSet {
+            cmempool_set_sample_interval(installed.map { $0.watchesEveryBuffer ? 0 : UInt32($0.sampleInterval) } ?? 0)
+            cmempool_set_watchers(installed?.didGet, installed?.didPut)
+            cmempool_set_placers(installed?.placer?.place, installed?.placer?.takeBack)
+        }
     }
 
     /// Gives the recorder, if one is linked in, the chance to install a hook. Every slow path passes here first.

@@ -44,12 +44,15 @@ enum ThreadCaches {
         for index in pool.buckets.indices {
             cmempool_magazine_at(cache, index).pointee.shape = pool.shape(ofBucket: index)
         }
-        withUnsafeMutableBytes(of: &cache.pointee.first_buckets) { $0.copyBytes(from: pool.firstBuckets) }
+        withUnsafeMutableBytes(of: &cache.pointee.own_buckets) { $0.copyBytes(from: pool.firstBuckets) }
+        let nowhere = [UInt8](repeating: UInt8(truncatingIfNeeded: bucketCount), count: pool.firstBuckets.count)
+        let seen = cmempool_sample_interval() > 0 ? nowhere : pool.firstBuckets
+        withUnsafeMutableBytes(of: &cache.pointee.first_buckets) { $0.copyBytes(from: seen) }
         // Registered again whenever a cache is made: a destructor that ran may be followed by another use of the pool.
         if thread.pointee.is_registered == 0 { cmempool_register_thread(thread) }
         setOwned(thread, pool.index, cache)
-        // While a recorder watches there is no fast path.
-        if PoolHook.installed == nil { setFast(thread, pool.index, cache) }
+        // While a recorder watches every buffer there is no fast path.
+        if PoolHook.installed?.watchesEveryBuffer != true { setFast(thread, pool.index, cache) }
         all.withLock { all in
             cache.pointee.next = all.first
             all.first = cache

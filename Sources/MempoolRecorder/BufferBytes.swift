@@ -28,7 +28,7 @@ struct BufferBytes: Sendable {
 
     static var poison: UInt8 { UInt8(CMEMPOOL_POISON) }
     static var canary: UInt8 { UInt8(CMEMPOOL_CANARY) }
-    @inline(__always) private static var zoneBytes: Int { Int(CMEMPOOL_ZONE_BYTES) }
+    @inline(__always) static var zoneBytes: Int { Int(CMEMPOOL_ZONE_BYTES) }
 
     // MARK: - Idle
 
@@ -71,7 +71,7 @@ struct BufferBytes: Sendable {
     }
 
     @inline(never)
-    private static func layZones(_ base: UnsafeMutableRawPointer, _ capacity: Int) {
+    static func layZones(_ base: UnsafeMutableRawPointer, _ capacity: Int) {
         // Half of each is the neighbour's, whose own half may hold evidence.
         memset(base - zoneBytes, CInt(canary), zoneBytes)
         memset(base + capacity, CInt(canary), zoneBytes)
@@ -117,7 +117,7 @@ struct BufferBytes: Sendable {
     // MARK: - Comparing
 
     @inline(__always)
-    private static func damage(_ base: UnsafeRawPointer, _ start: Int, _ count: Int, _ byte: UInt8) -> Damage? {
+    static func damage(_ base: UnsafeRawPointer, _ start: Int, _ count: Int, _ byte: UInt8) -> Damage? {
         let first = cmempool_first_other(base + start, byte, count)
         if first == count { return nil }
         return describe(base, start, first, count, byte)

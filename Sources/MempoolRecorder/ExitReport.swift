@@ -30,6 +30,8 @@ extension Recorder {
         checkIdleMemory()
         refreshModules()
         let groups = findingGroups()
+        let inUse = sampling?.enterTotals() ?? 0
+        let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
         let header = file.header
         let now = cmempool_now()
         header.pointee.lastMonotonic = now
@@ -44,8 +46,13 @@ extension Recorder {
                 "\(dropped) gets found no room in the recording and are not checked: the ledger or the disk is full")
         }
         guard !groups.isEmpty else {
+            if outstanding > 0, !options.isQuiet {
+                printLine(
+                    "\(outstanding) buffers are outstanding, and none of those that were sampled;"
+                        + " MEMPOOL_DEBUG=full names where each was got")
+            }
             // A file somebody asked for stays; others would only pile up.
-            if options.recording == nil, dropped == 0 { file.remove() }
+            if options.recording == nil, dropped == 0, outstanding == 0 { file.remove() }
             return
         }
         if !options.isQuiet { printBlock(groups) }
@@ -57,10 +64,11 @@ extension Recorder {
 
     private func findingGroups() -> [Group] {
         var leaks: [UInt32: Group] = [:]
+        let buffersPerRecord = UInt64(sampling?.interval ?? 1)
         forEachLeak { _, record in
             var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
-            group.count += 1
-            group.bytes += capacity(of: record)
+            group.count += buffersPerRecord
+            group.bytes += buffersPerRecord * capacity(of: record)
             leaks[record.getStack] = group
         }
         var groups = Array(leaks.values)
@@ -103,24 +111,26 @@ extension Recorder {
     private func printBlock(_ groups: [Group]) {
         let program = executable.split(separator: "/").last.map(String.init) ?? "program"
         let total = groups.reduce(0) { $0 + $1.count }
+        let about = sampling.map { $0.interval > 1 } == true && groups.contains { $0.kind == nil } ? "about " : ""
         printLine(
-            "\(total) finding\(total == 1 ? "" : "s") from \(groups.count) place\(groups.count == 1 ? "" : "s")"
+            "\(about)\(total) finding\(total == 1 ? "" : "s") from \(groups.count) place\(groups.count == 1 ? "" : "s")"
                 + " when \(program) (process \(getpid())) exited"
         )
         for group in groups.prefix(Self.printedGroups) {
-            let what = Self.describe(group)
+            let what = Self.describe(group, about: group.kind == nil ? about : "")
             printLine("  " + what + Self.place(names(of: group.stack)))
         }
         if groups.count > Self.printedGroups { printLine("  and \(groups.count - Self.printedGroups) more places") }
         if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
     }
 
-    static func describe(_ group: Group) -> String {
+    /// `about` stands before the number of leaked buffers.
+    static func describe(_ group: Group, about: String = "") -> String {
         let times = group.count == 1 ? "once" : "\(group.count) times"
         switch group.kind {
         case nil:
             let buffers = group.count == 1 ? "1 buffer" : "\(group.count) buffers"
-            return "leak: \(buffers), \(bytesText(group.bytes)), got in "
+            return "leak: \(about)\(buffers), \(bytesText(group.bytes)), got in "
         case .doublePut: return "double put, \(times), in "
         case .wrongCapacity: return "wrong-capacity put, \(times), in "
         case .foreignPut: return "foreign put, \(times), in "
@@ -149,6 +159,19 @@ extension Recorder {
 
     // MARK: - Names
 
+    /// The functions of the first frames of a stack, on one line; where they lie in their file if none has a name.
+    func place(of stack: UInt32) -> String {
+        let names = names(of: stack)
+        guard names.isEmpty, stack > 0 else { return Self.place(names) }
+        let address = file.records(.stacks, as: UInt64.self)[Int(stack) + 1] & ~StackWord.asyncBit
+        let modules = UnsafeBufferPointer(
+            start: file.records(.modules, as: ModuleRecord.self), count: Int(file.published(.modules).pointee))
+        guard let module = modules.first(where: { $0.start <= address && address < $0.end }) else {
+            return Self.place(names)
+        }
+        return "the program, at +0x" + String(address - module.base, radix: 16)
+    }
+
     /// The functions of the first frames outside the pool and the recorder.
     func names(of stack: UInt32, atMost limit: Int = printedFrames) -> [String] {
         guard stack > 0 else { return [] }
@@ -165,7 +188,8 @@ extension Recorder {
             // A scope's or a note's.
             if name.hasPrefix("Swift.TaskLocal.") { continue }
             // Glue that the compiler or the runtime made has no line of its own.
-            if ["", "reabstraction", "partial"].contains(name) || mangled.text(after: "completeTask") != nil {
+            if ["", "reabstraction", "partial", "protocol"].contains(name) || mangled.text(after: "completeTask") != nil
+            {
                 continue
             }
             names.append((isAsync ? "async " : "") + name)

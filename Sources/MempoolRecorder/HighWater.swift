@@ -35,8 +35,11 @@ struct HighWater: @unchecked Sendable {
     private let publishedShards: UnsafeMutablePointer<UInt64>
     private let rows: UnsafeMutablePointer<BucketCounters>
     private let lock: UnsafeMutablePointer<Guarded<Void>>
+    /// How many buffers one counted get stands for.
+    private let unit: UInt64
 
-    init?(file: RecordingFile) {
+    init?(file: RecordingFile, unit: Int) {
+        self.unit = UInt64(unit)
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let memory = mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
             return nil
@@ -115,7 +118,7 @@ struct HighWater: @unchecked Sendable {
                 // The lock makes this the only writer.
                 found = others > Self.exactShardLimit ? Self.batch : 1
                 let mark = rows + pool * HotLayout.rowsPerPool + row
-                cmempool_store64(&mark.pointee.highWater, mark.pointee.highWater &+ found)
+                cmempool_store64(&mark.pointee.highWater, mark.pointee.highWater &+ found &* unit)
             }
             if found > 1 { _ = cmempool_add64(own, found - 1) }
         }

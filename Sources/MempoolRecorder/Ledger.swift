@@ -30,8 +30,8 @@ struct Ledger: @unchecked Sendable {
     private let published: UnsafeMutablePointer<UInt64>
     private let history: PutHistory
 
-    init?(file: RecordingFile) {
-        guard let history = PutHistory() else { return nil }
+    init?(file: RecordingFile, isSampled: Bool) {
+        guard let history = PutHistory(isSampled: isSampled) else { return nil }
         self.file = .passUnretained(file)
         self.history = history
         records = file.records(.ledger, as: LedgerRecord.self)
@@ -209,7 +209,7 @@ struct Ledger: @unchecked Sendable {
         }
     }
 
-    var heapBytes: Int { PutHistory.byteCount }
+    var heapBytes: Int { history.byteCount }
 }
 
 /// The last owners of slots that were handed out again, so that a late second put still finds the stacks of the first.
@@ -220,8 +220,8 @@ struct Ledger: @unchecked Sendable {
 ///
 /// Writers take no lock and exchange nothing: threads that meet in one entry leave a mixture, whose checksum tells it.
 struct PutHistory: @unchecked Sendable {
-    private static var entryCount: Int { 32_768 }
-    static let byteCount = entryCount * MemoryLayout<Entry>.stride
+    private let indexMask: Int
+    var byteCount: Int { (indexMask + 1) * MemoryLayout<Entry>.stride }
 
     /// Words that are stored and loaded one by one, atomically and in no order: the checksum says whether they belong together.
     private struct Entry {
@@ -275,18 +275,22 @@ struct PutHistory: @unchecked Sendable {
 
     private let entries: UnsafeMutablePointer<Entry>
 
-    init?() {
+    /// While gets are sampled, 2,048 owners do for as long, and stay in the processor's cache: who is told rarely waits for memory
+    /// each time.
+    init?(isSampled: Bool) {
+        indexMask = (isSampled ? 2_048 : 32_768) - 1
+        let byteCount = (indexMask + 1) * MemoryLayout<Entry>.stride
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
+        guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
             return nil
         }
-        entries = memory.bindMemory(to: Entry.self, capacity: Self.entryCount)
+        entries = memory.bindMemory(to: Entry.self, capacity: indexMask + 1)
     }
 
     /// Neighbouring slots start far apart, and each owner of a slot has the place after the one before.
     @inline(__always)
     private func entry(_ slot: Int, _ generation: UInt64) -> UnsafeMutablePointer<Entry> {
-        entries + (slot &* 20_261 &+ Int(truncatingIfNeeded: generation >> 1)) & (Self.entryCount &- 1)
+        entries + (slot &* 20_261 &+ Int(truncatingIfNeeded: generation >> 1)) & indexMask
     }
 
     @inline(__always)

@@ -20,6 +20,12 @@ final class Recorder: Sendable {
     let stacks: StackTable
     let shards: ShardTable
     let highWater: HighWater
+    /// Level sampled only.
+    let sampling: Sampling?
+    /// How many gets a watched one stands for.
+    private let weight: UInt64
+    /// Level paranoid only.
+    let guarded: GuardedMemory?
     let cold: Guarded<Cold>
     let scopes: ScopeTable
     let delivery = FindingDelivery()
@@ -49,8 +55,9 @@ final class Recorder: Sendable {
     }
 
     init(options: RecorderOptions, file: RecordingFile, unwinder: cmempool_unwinder) throws {
-        guard let ledger = Ledger(file: file), let stacks = StackTable(file: file),
-            let highWater = HighWater(file: file),
+        guard let ledger = Ledger(file: file, isSampled: options.level == .sampled),
+            let stacks = StackTable(file: file),
+            let highWater = HighWater(file: file, unit: options.level == .sampled ? options.sampleInterval : 1),
             let scopes = ScopeTable(
                 file: file,
                 makeRoom: { byteCount in
@@ -70,11 +77,15 @@ final class Recorder: Sendable {
         self.ledger = ledger
         self.stacks = stacks
         self.highWater = highWater
+        sampling = options.level == .sampled ? Sampling(interval: options.sampleInterval, file: file) : nil
+        guarded =
+            options.level == .paranoid && options.guardShare > 0 ? GuardedMemory(options: options, file: file) : nil
         self.scopes = scopes
         bytes = BufferBytes(poisonLimit: options.poisonLimit, canaryLimit: options.canaryLimit)
         heldLimit = options.heldSeconds.map { UInt64($0 * 1e9) } ?? .max
         poisonBytes = .allocate(capacity: Self.poolNumbers)
         poisonBytes.initialize(repeating: BufferBytes.poison, count: Self.poolNumbers)
+        weight = options.level == .sampled ? UInt64(options.sampleInterval) : 1
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -140,13 +151,18 @@ final class Recorder: Sendable {
 
     /// Makes this the recorder that the hook's functions find.
     func becomeCurrent() {
-        cmempool_find_tools()
+        // Tools follow every buffer or none.
+        if sampling == nil { cmempool_find_tools() }
         startCapturing()
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
+        guard options.level == .paranoid else { return }
+        cmempool_set_check_interval(1)
+        GuardedMemory.shared = guarded
+        if guarded != nil { watchFaults() }
     }
 
     static func hook(_ options: RecorderOptions) -> PoolHook {
-        PoolHook(
+        var hook = PoolHook(
             redZoneBytes: options.canaryLimit > 0 ? 64 : 0,
             watchesEveryBuffer: options.level >= .full,
             didCreatePool: { pool, name, capacities, zeroes in
@@ -156,13 +172,23 @@ final class Recorder: Sendable {
             didGet: { event in Recorder.withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
             didPut: { event in Recorder.withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
             didRefuse: { put in Recorder.withCurrent { $0.didRefuse(put) } },
-            didAccessAfterPut: { access in Recorder.withCurrent { $0.didAccessAfterPut(access) } },
+            didAccessAfterPut: { access in
+                // The touch itself will tell, and more exactly.
+                guard !GuardedMemory.isOutOfReach(access.address) else { return }
+                Recorder.withCurrent { $0.didAccessAfterPut(access) }
+            },
             didTrim: { pool, row in
                 Recorder.withCurrent { if let row = $0.counters(pool, row) { atomicAdd(&row.pointee.trimmed, 1) } }
             },
             willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } },
             diagnostics: RecorderDiagnostics()
         )
+        if options.level == .sampled {
+            hook.sampleInterval = options.sampleInterval
+            hook.willDestroyPool = { totals in Recorder.withCurrent { $0.sampling?.poolWillEnd(totals) } }
+        }
+        if GuardedMemory.shared != nil { hook.placer = GuardedMemory.placer }
+        return hook
     }
 
     // MARK: - Events
@@ -213,14 +239,18 @@ final class Recorder: Sendable {
         if let record = ledger.record(slot) {
             let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
             let capacity = pointer.pointee.capacity
-            if cmempool_has_tools(), let base { cmempool_tools_show(base, capacity) }
+            let region = guarded?.region(ofSlot: slot)
+            // Where the last owner had it, unless that was between guard pages too.
+            if cmempool_has_tools(), let home = region?.pointee.home ?? base { cmempool_tools_show(home, capacity) }
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
             ledger.recordGet(
                 record, slot: slot, generation: pointer.pointee.generation, request: request,
                 address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
                 context: context
             )
-            if let base {
+            if let region {
+                didGuard(region, record, pointer.pointee)
+            } else if let base {
                 bytes.surround(base, request: request, capacity: capacity, isNew: pointer.pointee.didAllocate)
                 if cmempool_has_tools() { cmempool_tools_did_get(base, request, capacity) }
             }
@@ -228,19 +258,22 @@ final class Recorder: Sendable {
             didDropGet(context)
         }
         guard let row = counters(pool, bucketRow) else { return }
-        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, 1) }
+        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, weight) }
         let bin = HotLayout.bin(of: request)
+        let bytes = UInt64(truncatingIfNeeded: request) &* weight
         if row.pointee.capacity > 0, let shard = shard(pool) {
             let words = HotLayout.row(bucketRow, of: shard)
-            cmempool_add64_unshared(words, 1)
-            cmempool_add64_unshared(words + 2, UInt64(truncatingIfNeeded: request))
-            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, 1)
+            cmempool_add64_unshared(words, weight)
+            cmempool_add64_unshared(words + 2, bytes)
+            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, weight)
             highWater.didGet(pool: pool, row: bucketRow, shard)
         } else {
-            atomicAdd(&row.pointee.gets, 1)
-            atomicAdd(&row.pointee.requestedBytes, UInt64(request))
-            if row.pointee.capacity == 0 { atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity)) }
-            atomicAdd(histograms + pool * HotLayout.binCount + bin, 1)
+            atomicAdd(&row.pointee.gets, weight)
+            atomicAdd(&row.pointee.requestedBytes, bytes)
+            if row.pointee.capacity == 0 {
+                atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity) &* weight)
+            }
+            atomicAdd(histograms + pool * HotLayout.binCount + bin, weight)
             highWater.didGet(pool: pool, row: bucketRow)
         }
     }
@@ -260,43 +293,52 @@ final class Recorder: Sendable {
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let generation = pointer.pointee.generation
-        if let record = ledger.outstanding(slot: pointer.pointee.slot, generation: generation) {
+        let record = ledger.outstanding(slot: pointer.pointee.slot, generation: generation)
+        if let record {
             let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
             let request = Int(truncatingIfNeeded: record.pointee.request)
             let capacity = pointer.pointee.capacity
-            if cmempool_has_tools(), let base { cmempool_tools_show(base, capacity) }
-            if let base, let damage = bytes.damage(around: base, request: request, capacity: capacity) {
+            let region = guarded?.region(ofSlot: pointer.pointee.slot)
+            // What has guard pages needs no tool, and its capacity may reach beyond them.
+            let hasTools = cmempool_has_tools() && region == nil
+            if hasTools, let base { cmempool_tools_show(base, capacity) }
+            if let damage = damage(around: base, request: request, capacity: capacity, region) {
                 addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
             }
             let time = cmempool_now()
             if time &- record.pointee.getTime > heldLimit { addHeld(record.pointee, pointer.pointee, time, stack) }
-            // Oversized buffers go back to the system now.
-            let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled
+            // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
+            let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && region == nil
             if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
             ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
-            if cmempool_has_tools(), let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
+            if hasTools, let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
             if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
         guard let row = counters(pool, bucketRow) else { return }
+        // While gets are sampled, a put by address may be that of any buffer.
+        if sampling != nil, record == nil { return }
         if row.pointee.capacity > 0, let shard = shard(pool) {
-            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, 1)
+            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
             highWater.didPut(row: bucketRow, shard)
         } else {
-            atomicAdd(&row.pointee.puts, 1)
+            atomicAdd(&row.pointee.puts, weight)
             highWater.didPut(pool: pool, row: bucketRow)
         }
     }
 
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
-        if let record = ledger.outstanding(slot: event.slot, generation: event.generation) {
+        let record = ledger.outstanding(slot: event.slot, generation: event.generation)
+        if let record {
+            let region = guarded?.region(ofSlot: event.slot)
             if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)) {
-                if cmempool_has_tools() { cmempool_tools_show(base, event.capacity) }
+                let hasTools = cmempool_has_tools() && region == nil
+                if hasTools { cmempool_tools_show(base, event.capacity) }
                 let request = Int(truncatingIfNeeded: record.pointee.request)
-                if let damage = bytes.damage(around: base, request: request, capacity: event.capacity) {
+                if let damage = damage(around: base, request: request, capacity: event.capacity, region) {
                     addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
                 }
-                if cmempool_has_tools() { cmempool_tools_did_put(base, event.capacity, false) }
+                if hasTools { cmempool_tools_did_put(base, event.capacity, false) }
             }
             ledger.recordPut(
                 record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)
@@ -309,7 +351,7 @@ final class Recorder: Sendable {
             } else {
                 atomicAdd(&row.pointee.puts, 1)
             }
-            highWater.didPut(pool: event.pool, row: event.bucketRow)
+            if sampling == nil || record != nil { highWater.didPut(pool: event.pool, row: event.bucketRow) }
         }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
@@ -320,7 +362,11 @@ final class Recorder: Sendable {
         finding.givenCapacity = UInt64(event.givenCapacity)
         finding.expectedCapacity = UInt64(event.capacity)
         finding.bytes = UInt64(event.capacity)
-        if let owner = ledger.owner(slot: event.slot, generation: event.generation) { fill(&finding, from: owner) }
+        if let owner = ledger.owner(slot: event.slot, generation: event.generation) {
+            fill(&finding, from: owner)
+        } else if sampling != nil {
+            finding.flags |= FindingRecord.unsampledFlag
+        }
         finding.firstPutStack = 0
         add(&finding, stack)
     }
@@ -344,6 +390,8 @@ final class Recorder: Sendable {
             if let pool = pool(put.pool) { atomicAdd(&pool.pointee.wrongPoolPuts, 1) }
             if let owner = ledger.owner(slot: put.slot, generation: fullGeneration(put)) {
                 fill(&finding, from: owner)
+            } else if sampling != nil {
+                finding.flags |= FindingRecord.unsampledFlag
             }
         case .doublePut:
             finding.kind = FindingKind.doublePut.rawValue
@@ -362,7 +410,8 @@ final class Recorder: Sendable {
         if let owner = ledger.owner(slot: put.slot, generation: first) {
             fill(&finding, from: owner)
         } else {
-            finding.flags |= FindingRecord.historyLostFlag
+            // Sampled or not is no longer known either, but one of many is not is the usual case.
+            finding.flags |= sampling == nil ? FindingRecord.historyLostFlag : FindingRecord.unsampledFlag
         }
         if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first + 2) {
             finding.reissueStack = next.getStack
@@ -416,7 +465,7 @@ final class Recorder: Sendable {
     // MARK: - Stacks
 
     /// The pool's and the recorder's own frames, which a report cuts; kept beside the frames the user asked for.
-    private static let ownFrameAllowance = 12
+    private static let ownFrameAllowance = 14
 
     private func startCapturing() {
         let header = file.header

@@ -41,7 +41,7 @@ package struct RecorderOptions: Sendable, Equatable {
         "max-ledger", "quiet",
     ]
     /// The levels that can be chosen.
-    package static let levels: [RecorderLevel] = [.off, .full]
+    package static let levels = RecorderLevel.allCases
 
     /// Bytes of a buffer that are poisoned: what `poison=` says, whole at level paranoid, else 1 KiB, so that the cost
     /// does not grow with the bucket.

@@ -86,8 +86,9 @@ private struct SnapshotWriter {
         switch section {
         case .ledger: 0
         case .stacks: (1 << 20) / section.recordBytes
-        case .strings: (64 << 10) + 1024 * RecordingLimits.contextTextBytes
-        case .contexts, .findings: 1024
+        // A busy program makes thousands of scopes while a large ledger is copied.
+        case .strings, .contexts: .max / 2
+        case .findings: 1024
         default: 16
         }
     }

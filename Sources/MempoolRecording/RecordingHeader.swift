@@ -121,7 +121,8 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     package static let cleanExitFlag: UInt64 = 1
     /// The file is a copy that the program made of its recording while it ran; `lastMonotonic` is the moment.
     package static let snapshotFlag: UInt64 = 2
-    /// Level sampled, until a clean exit: the counters of the pools are estimates from the gets that were watched.
+    /// Level sampled: all counters of buckets are estimates from the sampled gets, but for bad puts. After a clean exit the flag
+    /// is gone: gets, puts, allocations and trimmed are exact then. Sizes asked for, histograms and high water stay estimates.
     package static let estimatedCountersFlag: UInt64 = 4
 
     package init() {}

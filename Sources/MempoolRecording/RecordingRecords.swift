@@ -227,7 +227,7 @@ package struct FindingRecord: BitwiseCopyable, Sendable {
     package static let readFlag: UInt32 = 2
     /// The touch was stopped by a guard page: the process ended there.
     package static let faultFlag: UInt32 = 4
-    /// Level sampled: the get was not watched, so that nothing is known of it.
+    /// Level sampled: the buffer's get was not among the sampled ones, so that get and first put are not known.
     package static let unsampledFlag: UInt32 = 8
 
     package init() {}

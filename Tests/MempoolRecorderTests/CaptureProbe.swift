@@ -110,7 +110,7 @@ enum CaptureProbe {
     // MARK: - Comparison
 
     /// How many of the kept buffers are recorded with another stack than libunwind gave. Traps if one is not recorded at all.
-    static func wrongStacks(in path: String, limit: Int = 76) -> [String] {
+    static func wrongStacks(in path: String, limit: Int = 78) -> [String] {
         guard let recording = try? Recording(path: path) else { fatalError("no recording") }
         var stacks: [UInt64: [UInt64]] = [:]
         _ = recording.forEachLedgerRecord { _, record in

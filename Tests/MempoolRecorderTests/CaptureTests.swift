@@ -119,7 +119,7 @@ struct CaptureTests {
             putBuffer(getBuffer(1))
             cmempool_set_check_interval(.max)
             CaptureProbe.takeAllPaths()
-            let wrong = CaptureProbe.wrongStacks(in: path, limit: limit + 12)
+            let wrong = CaptureProbe.wrongStacks(in: path, limit: limit + 14)
             CaptureProbe.require(wrong.isEmpty, wrong.joined(separator: "\n"))
             cmempool_set_check_interval(1)
             CaptureProbe.takeAllPaths()

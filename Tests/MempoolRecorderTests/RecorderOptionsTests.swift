@@ -42,7 +42,7 @@ struct RecorderOptionsTests {
         #expect(parse("full,poison=0,canary=0").poisonLimit == 0)
     }
 
-    @Test("a level alone is short for level=", arguments: ["off", "full"])
+    @Test("a level alone is short for level=", arguments: ["off", "sampled", "full", "paranoid"])
     func short(level: String) {
         #expect(parse(level).level.name == level)
         #expect(parse("level=\(level)").level.name == level)
@@ -61,7 +61,8 @@ struct RecorderOptionsTests {
         #expect(
             options.complaints == [
                 "MEMPOOL_DEBUG: unknown key 'levle'; valid are level, recording, exitcode, frames, sample, poison, canary,"
-                    + " guard, quarantine, held, abort, max-ledger, quiet, and the levels off, full alone"
+                    + " guard, quarantine, held, abort, max-ledger, quiet, and the levels off, sampled, full, paranoid"
+                    + " alone"
             ]
         )
     }
@@ -69,7 +70,8 @@ struct RecorderOptionsTests {
     @Test(
         "a bad value is named with what would be valid, and the key keeps its default",
         arguments: [
-            ("level=loud", "level=loud", "one of off, full"), ("recording=", "recording=", "a file path"),
+            ("level=loud", "level=loud", "one of off, sampled, full, paranoid"),
+            ("recording=", "recording=", "a file path"),
             ("exitcode=0", "exitcode=0", "a number from 1 to 255"),
             ("exitcode=256", "exitcode=256", "a number from 1 to 255"),
             ("exitcode", "exitcode=", "a number from 1 to 255"), ("frames=0", "frames=0", "a number from 1 to 128"),

@@ -53,20 +53,27 @@ typedef struct cmempool_cache {
     uint32_t pool_index;
     uint32_t bucket_count;
     cmempool_vacancies *_Nonnull vacancies;
-    /// By bit width of a size less one: the first bucket that may serve it.
+    /// By bit width of a size less one: the first bucket that may serve it, as the inlined get sees it. While gets are
+    /// sampled it sees the empty magazine behind the last everywhere, and so leaves its path.
     uint8_t first_buckets[72];
+    /// The same, always as it is.
+    uint8_t own_buckets[72];
     cmempool_magazine magazines[];
 } cmempool_cache;
 
 /// One thread's caches by pool index.
 ///
-/// `fast` is what the inlined path reads; it stays empty while a recorder watches, so that every call takes the slow
-/// path, which works on `owned`.
+/// `fast` is what the inlined path reads; it stays empty while a recorder watches every get, so that every call takes the
+/// slow path, which works on `owned`.
 typedef struct cmempool_thread {
     cmempool_cache *_Nullable fast[CMEMPOOL_CACHED_POOLS];
     cmempool_cache *_Nullable owned[CMEMPOOL_CACHED_POOLS];
     uint32_t thread_id;
     uint32_t is_registered;
+    /// Gets until one is sampled, that one included; 0 before the first and while none are.
+    uint32_t until_sampled;
+    /// The state of a generator of random numbers; 0 before its first use.
+    uint64_t random;
 } cmempool_thread;
 
 // Initial-exec: an executable reads its thread pointer without a call, and so does a shared library.
@@ -149,6 +156,13 @@ CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_vacancy_slots(cmempool_vacancies *_N
 CMEMPOOL_INLINE uint8_t cmempool_first_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
     return cache->first_buckets[width];
 }
+
+CMEMPOOL_INLINE uint8_t cmempool_own_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
+    return cache->own_buckets[width];
+}
+
+CMEMPOOL_INLINE uint32_t cmempool_until_sampled(void) { return cmempool_this_thread.until_sampled; }
+CMEMPOOL_INLINE void cmempool_set_until_sampled(uint32_t gets) { cmempool_this_thread.until_sampled = gets; }
 
 /// Bytes of a cache: one magazine more than there are buckets, then the vacancies.
 CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
@@ -234,8 +248,25 @@ CMEMPOOL_INLINE void cmempool_set_watchers(cmempool_watcher _Nullable on_get, cm
     cmempool_get_watcher = on_get;
     cmempool_put_watcher = on_put;
 }
+/// One get in so many is watched, on average; 0 for every one.
+extern uint32_t cmempool_mean_sample_interval;
+CMEMPOOL_INLINE void cmempool_set_sample_interval(uint32_t gets) { cmempool_mean_sample_interval = gets; }
+CMEMPOOL_INLINE uint32_t cmempool_sample_interval(void) { return cmempool_mean_sample_interval; }
 CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_gets(void) { return cmempool_get_watcher; }
 CMEMPOOL_INLINE cmempool_watcher _Nullable cmempool_watcher_of_puts(void) { return cmempool_put_watcher; }
+
+/// Gives a buffer that is handed out another place than its own; null for its own.
+typedef void *_Nullable (*cmempool_placer)(const void *_Nonnull event);
+/// Ends that; gives the buffer's own place, null if it was there.
+typedef void *_Nullable (*cmempool_place_taker)(intptr_t slot);
+extern cmempool_placer _Nullable cmempool_get_placer;
+extern cmempool_place_taker _Nullable cmempool_put_placer;
+CMEMPOOL_INLINE void cmempool_set_placers(cmempool_placer _Nullable on_get, cmempool_place_taker _Nullable on_put) {
+    cmempool_get_placer = on_get;
+    cmempool_put_placer = on_put;
+}
+CMEMPOOL_INLINE cmempool_placer _Nullable cmempool_placer_of_gets(void) { return cmempool_get_placer; }
+CMEMPOOL_INLINE cmempool_place_taker _Nullable cmempool_placer_of_puts(void) { return cmempool_put_placer; }
 
 /// Holds the pointer to the recorder in a page that the kernel clears in every forked child, however it was forked.
 void cmempool_set_recorder_root(void *_Nullable root);
@@ -379,6 +410,66 @@ uint32_t cmempool_capture_stack(void);
 void cmempool_set_check_interval(uint32_t hits);
 /// For tests of the comparison itself: takes every frame-pointer key for exact.
 void cmempool_trust_frame_pointers(bool is_trusting);
+
+/// The identifier of the stack that a thread had when a signal interrupted it, its innermost frame first: that of the
+/// interrupted instruction. For any thread to call, while the interrupted one waits in its handler. Slow.
+///
+/// `context` is what the handler was given; `low` and `high` are the bounds of the interrupted thread's stack.
+uint32_t cmempool_capture_interrupted(const void *_Nonnull context, uintptr_t low, uintptr_t high);
+
+// MARK: - Guard pages
+
+/// Room for a buffer between two guard pages, in use or once used.
+typedef struct cmempool_region {
+    /// Of the get it serves, or served last.
+    uint64_t generation;
+    /// The buffer's first byte.
+    uintptr_t base;
+    /// What can be touched while the buffer is outstanding: whole pages.
+    uintptr_t low;
+    uintptr_t high;
+    uint64_t request;
+    uint64_t capacity;
+    /// Where the buffer lies without guard pages.
+    void *_Nullable home;
+    uint32_t slot;
+    uint32_t pool;
+    uint32_t bucket_row;
+    /// A `cmempool_region_state`; atomic, as other threads and the fault handler read it.
+    uint32_t state;
+    uint32_t room;
+} cmempool_region;
+
+typedef enum cmempool_region_state {
+    CMEMPOOL_REGION_UNUSED = 0,
+    CMEMPOOL_REGION_OUTSTANDING = 1,
+    CMEMPOOL_REGION_PUT = 2,
+} cmempool_region_state;
+
+/// Regions of one size, side by side: room number n is for buffers of up to 2^n pages, which a guard page precedes and
+/// another one follows.
+#define CMEMPOOL_ROOMS 24
+
+/// Makes regions known; once for each room. `regions` has room for `count`.
+void cmempool_set_room(uint32_t room, uintptr_t start, uint32_t count, cmempool_region *_Nonnull regions);
+/// The region that an address lies in, guard pages included; null if none does. Async-signal-safe.
+cmempool_region *_Nullable cmempool_region_at(uintptr_t address);
+
+/// A touch of a guarded address that stopped its thread.
+typedef struct cmempool_fault {
+    uintptr_t address;
+    bool is_read;
+    uint32_t thread_id;
+    /// For `cmempool_capture_interrupted`.
+    const void *_Nonnull context;
+    uintptr_t stack_low;
+    uintptr_t stack_high;
+} cmempool_fault;
+
+/// Has `report` called, on a thread made for it, when a thread faults at an address that lies in a region. The faulting thread waits
+/// meanwhile, and then meets the handlers that were there before. So `report` may do anything: should it need a lock
+/// that the faulting thread holds, that one goes on after some seconds. False if the system refuses.
+bool cmempool_watch_faults(void (*_Nonnull report)(const cmempool_fault *_Nonnull fault));
 
 /// Names the function at a program counter into `name` (mangled); false if it has no name. Slow: for a few lines at exit.
 bool cmempool_function_name(uint64_t program_counter, char *_Nonnull name, size_t name_bytes);

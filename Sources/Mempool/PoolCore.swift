@@ -61,6 +61,8 @@ final class PoolCore: Sendable {
     /// Serves every get that the fast path does not: the first one of a thread, an empty magazine, sizes outside the
     /// buckets, and all gets while a recorder watches.
     func get(_ size: Int) throws(PoolAllocationError) -> Buffer {
+        guard cmempool_enter() else { return try InterruptedCalls.get(size) }
+        defer { InterruptedCalls.leave() }
         if let buffer = getFromMagazine(size) { return buffer }
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
@@ -155,9 +157,21 @@ final class PoolCore: Sendable {
     /// Serves every put that the fast path does not: a full magazine, all bad puts, oversized buffers, and all puts while
     /// a recorder watches.
     func put(_ buffer: Buffer) {
+        guard cmempool_enter() else { return InterruptedCalls.put(buffer, pool: index) }
+        putInside(buffer)
+        InterruptedCalls.leave()
+    }
+
+    @inline(__always)
+    func putInside(_ buffer: Buffer) {
         if putIntoMagazine(buffer) { return }
+        putSlowly(buffer)
+    }
+
+    @inline(never)
+    private func putSlowly(_ buffer: Buffer) {
         guard buffer.ticket != 0 else {
-            guard buffer.capacity > 0 else { return }
+            guard buffer.capacity > 0, !InterruptedCalls.unmap(buffer) else { return }
             return refuse(buffer, .foreign)
         }
         let slot = buffer.slotNumber
@@ -347,8 +361,10 @@ final class PoolCore: Sendable {
 
     /// Gives back the shelves and the calling thread's magazines. Returns bytes.
     func trim() -> Int {
-        if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
-        return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
+        InterruptedCalls.around {
+            if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
+            return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
+        }
     }
 
     private func refuse(_ buffer: Buffer, _ reason: RefusedPut.Reason) {
@@ -409,7 +425,9 @@ final class PoolCore: Sendable {
     }
 
     /// Ends the pool: nobody can call it any more. Memory of outstanding buffers stays valid.
-    func destroy() {
+    func destroy() { InterruptedCalls.around { destroyInside() } }
+
+    private func destroyInside() {
         ThreadCaches.poolWillEnd(self)
         if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()

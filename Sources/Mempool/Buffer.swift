@@ -1,7 +1,7 @@
 // `Buffer`: a pooled byte buffer, a small trivial value with the ticket that makes the pool honest,
 // and `BufferShape`, the word that tells a whole buffer from a slice.
 
-public import CMempoolPlatform
+internal import CMempoolPlatform
 
 /// The capacity, issuing pool and bucket of a buffer in one word, so that one comparison tells a whole buffer of this pool.
 ///
@@ -154,11 +154,7 @@ public struct Buffer: @unchecked Sendable {
     @inlinable @inline(__always)
     func checkOwner(_ offset: Int, _ count: Int, isRead: Bool) {
         #if Recorder
-        if _slowPath(shape & BufferShape.watched != 0) {
-            checkOwnerOfWatched(offset, count, isRead: isRead)
-            // A function that ends with its touch is the one to be named.
-            cmempool_keep_frame()
-        }
+        if _slowPath(shape & BufferShape.watched != 0) { checkOwnerOfWatched(offset, count, isRead: isRead) }
         #endif
     }
 

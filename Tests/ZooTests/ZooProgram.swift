@@ -154,7 +154,9 @@ struct ZooProgram: Sendable {
         }
         let count = report.findings.map(\.count).reduce(0, +)
         guard count == fault.count else { return .wrong("counted \(count) instead of \(fault.count)") }
-        guard report.findings.allSatisfy({ $0.reissued == fault.isReissued }) else { return .wrong("re-issue mistaken") }
+        guard report.findings.allSatisfy({ $0.reissued == fault.isReissued }) else {
+            return .wrong("re-issue mistaken")
+        }
         guard let site = marks.site(of: fault) else { return .wrong("no mark in the sources") }
         let other = report.findings.first { $0.site?.file != site.file || $0.site?.line != site.line }
         guard let other else { return .right }

@@ -39,6 +39,7 @@ extension Recorder {
             finding.getStack = owner.getStack
             finding.getThread = owner.getThread
             finding.getTime = owner.getTime
+            finding.context = scopes.context(owner.context, at: owner.getTime)
             if isPut {
                 finding.putStack = owner.putStack
                 finding.putThread = owner.putThread

@@ -55,3 +55,64 @@ void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*
 }
 
 void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }
+
+// MARK: - Signal handlers that use the pool
+
+static _Thread_local cmempool_deferred_put deferred[CMEMPOOL_DEFERRED_PUTS]
+    __attribute__((tls_model("initial-exec")));
+
+bool cmempool_defer_put(const cmempool_deferred_put *put) {
+    cmempool_thread *thread = &cmempool_this_thread;
+    // A handler that interrupts this one here has its own place, and is done with it before this one goes on.
+    uint32_t place = __atomic_fetch_add(&thread->deferred_end, 1, __ATOMIC_RELAXED);
+    if (place - thread->deferred_start >= CMEMPOOL_DEFERRED_PUTS) {
+        __atomic_fetch_sub(&thread->deferred_end, 1, __ATOMIC_RELAXED);
+        return false;
+    }
+    deferred[place % CMEMPOOL_DEFERRED_PUTS] = *put;
+    return true;
+}
+
+bool cmempool_take_deferred(cmempool_deferred_put *put) {
+    cmempool_thread *thread = &cmempool_this_thread;
+    uint32_t place = thread->deferred_start;
+    if (place == __atomic_load_n(&thread->deferred_end, __ATOMIC_RELAXED)) return false;
+    *put = deferred[place % CMEMPOOL_DEFERRED_PUTS];
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    thread->deferred_start = place + 1;
+    return true;
+}
+
+// What handlers hold at a time is little; more only costs that its put is refused.
+#define MAPPING_LIMIT 256
+static struct {
+    uintptr_t base;
+    intptr_t bytes;
+} mappings[MAPPING_LIMIT];
+
+bool cmempool_remember_mapping(const void *base, intptr_t bytes) {
+    for (uint32_t i = 0; i < MAPPING_LIMIT; i++) {
+        uintptr_t expected = 0;
+        // 1 is no address: taken, and not to be found yet.
+        if (!__atomic_compare_exchange_n(&mappings[i].base, &expected, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            continue;
+        mappings[i].bytes = bytes;
+        __atomic_store_n(&mappings[i].base, (uintptr_t)base, __ATOMIC_RELEASE);
+        return true;
+    }
+    return false;
+}
+
+intptr_t cmempool_forget_mapping(const void *base) {
+    for (uint32_t i = 0; i < MAPPING_LIMIT; i++) {
+        if (__atomic_load_n(&mappings[i].base, __ATOMIC_ACQUIRE) != (uintptr_t)base) continue;
+        uintptr_t expected = (uintptr_t)base;
+        // Of two puts of one buffer one wins this.
+        if (!__atomic_compare_exchange_n(&mappings[i].base, &expected, 1, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+            continue;
+        intptr_t bytes = mappings[i].bytes;
+        __atomic_store_n(&mappings[i].base, 0, __ATOMIC_RELEASE);
+        return bytes;
+    }
+    return 0;
+}

@@ -120,12 +120,12 @@ public final class BufferPool: Sendable {
     /// Reads the pool's counters. Exact whenever no call is in flight.
     ///
     /// - Complexity: O(buffers of the pool); takes the buckets' locks one after the other.
-    public func stats() -> PoolStats { core.stats() }
+    public func stats() -> PoolStats { InterruptedCalls.around { core.stats() } }
 
     /// Reads the counters of each bucket, smallest capacity first.
     ///
     /// - Complexity: O(buffers of the pool).
-    public func bucketStats() -> [BucketStats] { core.buckets.map { $0.stats() } }
+    public func bucketStats() -> [BucketStats] { InterruptedCalls.around { core.buckets.map { $0.stats() } } }
 
     // MARK: - Memory
 
@@ -234,7 +234,8 @@ public final class BufferPool: Sendable {
 
     @usableFromInline
     func prepareZeroing(_ buffer: Buffer) {
-        guard let base = buffer.base else { return }
+        // Without a ticket: mapped for a signal handler, and zero.
+        guard let base = buffer.base, buffer.ticket != 0 else { return }
         if zeroing == .onGet {
             memset(base, 0, buffer.count)
         } else {

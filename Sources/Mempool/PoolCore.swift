@@ -17,6 +17,10 @@ final class PoolCore: Sendable {
     let decayTickNanoseconds: UInt64?
     let lastDecayTick = Atomic<UInt64>(0)
     let firstBuckets: [UInt8]
+    /// The slot table's arrays; a global would ask each time whether it has been set.
+    private nonisolated(unsafe) let generations = SlotTable.generations
+    private nonisolated(unsafe) let generationsHigh = SlotTable.generationsHigh
+    private nonisolated(unsafe) let bases = SlotTable.bases
     /// Added to the shape of every buffer: `BufferShape.watched`, or nothing.
     private let shapeFlags: UInt64
 
@@ -63,6 +67,8 @@ final class PoolCore: Sendable {
     ///
     /// - Parameter frame: Of the pool's function that the caller called.
     func get(_ size: Int, from frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
+        guard cmempool_enter() else { return try InterruptedCalls.get(size) }
+        defer { InterruptedCalls.leave() }
         if let buffer = getFromMagazine(size, frame) { return buffer }
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
@@ -122,19 +128,19 @@ final class PoolCore: Sendable {
     private func handOut(
         _ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, _ frame: UnsafeMutableRawPointer
     ) -> Buffer {
-        let generation = cmempool_load32(SlotTable.generations + slot) &+ 1
-        cmempool_store32(SlotTable.generations + slot, generation)
+        let generation = cmempool_load32(generations + slot) &+ 1
+        cmempool_store32(generations + slot, generation)
         var didGet = cmempool_watcher_of_gets()
         var shape = shape
         if cmempool_sample_interval() > 0 {
             // The put, which compares shapes, knows a sampled buffer by the same bit.
             if SampledGets.isNext() { shape |= BufferShape.watched } else { didGet = nil }
         }
-        var base = SlotTable.bases[slot]
+        var base = bases[slot]
         if let didGet {
             var event = GetEvent(
                 slot: slot,
-                generation: UInt64(SlotTable.generationsHigh[slot]) << 32 | UInt64(generation),
+                generation: UInt64(generationsHigh[slot]) << 32 | UInt64(generation),
                 request: size,
                 address: UInt(bitPattern: base),
                 capacity: BufferShape.capacity(shape),
@@ -145,7 +151,7 @@ final class PoolCore: Sendable {
             )
             if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {
                 base = elsewhere
-                SlotTable.bases[slot] = elsewhere
+                bases[slot] = elsewhere
                 event.address = UInt(bitPattern: elsewhere)
             }
             didGet(&event)
@@ -165,13 +171,25 @@ final class PoolCore: Sendable {
     ///
     /// - Parameter frame: Of the pool's function that the caller called.
     func put(_ buffer: Buffer, from frame: UnsafeMutableRawPointer) {
+        guard cmempool_enter() else { return InterruptedCalls.put(buffer, pool: index) }
+        putInside(buffer, from: frame)
+        InterruptedCalls.leave()
+    }
+
+    @inline(__always)
+    func putInside(_ buffer: Buffer, from frame: UnsafeMutableRawPointer) {
         if putIntoMagazine(buffer, frame) { return }
+        putSlowly(buffer, frame)
+    }
+
+    @inline(never)
+    private func putSlowly(_ buffer: Buffer, _ frame: UnsafeMutableRawPointer) {
         guard buffer.ticket != 0 else {
-            guard buffer.capacity > 0 else { return }
+            guard buffer.capacity > 0, !InterruptedCalls.unmap(buffer) else { return }
             return refuse(buffer, .foreign, frame)
         }
         let slot = buffer.slotNumber
-        guard cmempool_load32_acquire(SlotTable.generations + slot) == buffer.generation else {
+        guard cmempool_load32_acquire(generations + slot) == buffer.generation else {
             return refuse(buffer, .doublePut, frame)
         }
         guard BufferShape.pool(buffer.shape) == index else { return refuse(buffer, .wrongPool, frame) }
@@ -179,7 +197,7 @@ final class PoolCore: Sendable {
         let bucket = BufferShape.bucket(buffer.shape)
         let isOversized = bucket == BufferShape.noBucket
         let capacity = isOversized ? oversized.capacity(of: buffer.slotNumber) : buckets[bucket].capacity
-        let high = SlotTable.generationsHigh[slot]
+        let high = generationsHigh[slot]
         // One of two racing puts wins this; the other one is the double put.
         guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut, frame) }
         if let didPut = cmempool_watcher_of_puts(),
@@ -225,7 +243,7 @@ final class PoolCore: Sendable {
             return false
         }
         let slot = buffer.slotNumber
-        let high = SlotTable.generationsHigh[slot]
+        let high = generationsHigh[slot]
         // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.
         guard advance(slot, from: buffer.generation) else { return false }
         if let didPut = cmempool_watcher_of_puts(), buffer.shape & BufferShape.watched != 0 {
@@ -256,14 +274,14 @@ final class PoolCore: Sendable {
     /// Ends a place that a recorder gave the buffer of a slot.
     @inline(__always)
     private func placeBack(_ slot: Int) {
-        if let takeBack = cmempool_placer_of_puts(), let home = takeBack(slot) { SlotTable.bases[slot] = home }
+        if let takeBack = cmempool_placer_of_puts(), let home = takeBack(slot) { bases[slot] = home }
     }
 
     /// Moves a slot's generation on from an outstanding one; false if somebody else did.
     @inline(__always)
     private func advance(_ slot: Int, from generation: UInt32) -> Bool {
-        guard cmempool_exchange32(SlotTable.generations + slot, generation, generation &+ 1) else { return false }
-        if generation == .max { SlotTable.generationsHigh[slot] &+= 1 }
+        guard cmempool_exchange32(generations + slot, generation, generation &+ 1) else { return false }
+        if generation == .max { generationsHigh[slot] &+= 1 }
         return true
     }
 
@@ -359,8 +377,10 @@ final class PoolCore: Sendable {
 
     /// Gives back the shelves and the calling thread's magazines. Returns bytes.
     func trim() -> Int {
-        if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
-        return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
+        InterruptedCalls.around {
+            if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
+            return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
+        }
     }
 
     private func refuse(_ buffer: Buffer, _ reason: RefusedPut.Reason, _ frame: UnsafeMutableRawPointer) {
@@ -393,9 +413,9 @@ final class PoolCore: Sendable {
     func baseIfOutstanding(_ buffer: Buffer) -> UnsafeMutableRawPointer? {
         let slot = buffer.slotNumber
         guard BufferShape.pool(buffer.shape) == index,
-            cmempool_load32(SlotTable.generations + slot) == buffer.generation
+            cmempool_load32(generations + slot) == buffer.generation
         else { return nil }
-        return SlotTable.bases[slot]
+        return bases[slot]
     }
 
     // MARK: - Stats and end
@@ -422,7 +442,9 @@ final class PoolCore: Sendable {
     }
 
     /// Ends the pool: nobody can call it any more. Memory of outstanding buffers stays valid.
-    func destroy() {
+    func destroy() { InterruptedCalls.around { destroyInside() } }
+
+    private func destroyInside() {
         ThreadCaches.poolWillEnd(self)
         if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()

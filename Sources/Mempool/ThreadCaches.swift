@@ -62,6 +62,10 @@ enum ThreadCaches {
 
     /// Returns the magazines of a thread that ends.
     static func threadWillExit(_ thread: UnsafeMutablePointer<cmempool_thread>) {
+        InterruptedCalls.around { removeAll(of: thread) }
+    }
+
+    private static func removeAll(of thread: UnsafeMutablePointer<cmempool_thread>) {
         all.withLock { all in
             removeAll(from: &all) {
                 $0.pointee.thread == thread

@@ -1,6 +1,7 @@
 // `FindingDelivery`: hands findings to the program's own handler as they are made.
 
 #if Recorder
+internal import CMempoolPlatform
 internal import Mempool
 internal import MempoolRecording
 internal import Synchronization
@@ -42,6 +43,9 @@ final class FindingDelivery: Sendable {
     /// Calls the handler, unless the caller is in it. The caller holds no lock.
     func deliver(_ finding: Diagnostics.Finding) {
         guard !Diagnostics.isInHandler.get(), let handler = handler.withLock({ $0 }) else { return }
+        // The finding is one of a get or put that goes on: the handler uses the pool as from outside.
+        let wasInside = cmempool_step_out()
+        defer { cmempool_step_in(wasInside) }
         Diagnostics.isInHandler.withValue(true) { handler(finding) }
     }
 }

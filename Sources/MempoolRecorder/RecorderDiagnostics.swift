@@ -127,6 +127,8 @@ extension Recorder {
         if attention & Attention.notes != 0, let note = Diagnostics.currentNote.get() {
             do {
                 // Without a note meanwhile: gets that the note makes would ask it again.
+                let wasInside = cmempool_step_out()
+                defer { cmempool_step_in(wasInside) }
                 let text = try Diagnostics.currentNote.withValue(nil) { try note() }
                 return scopes.didGet(in: scope, note: text)
             } catch {

@@ -83,6 +83,22 @@ extension Correct {
             putBuffer(getBuffer(1))
             atexit { putBuffer(getBuffer(100)) }
         },
+        Correct("kept for the life of the process, and marked so") {
+            for size in [10, 5_000, 20 << 20] { Diagnostics.keepForLife(getBuffer(size)) }
+        },
+        Correct("marked as kept, then put after all, and its memory used again") {
+            let kept = getBuffer(100)
+            Diagnostics.keepForLife(kept)
+            putBuffer(kept)
+            putBuffer(getBuffer(100))
+        },
+        Correct("kept by several threads that have ended") {
+            threads(4) { number in Diagnostics.keepForLife(getBuffer(100 * number + 1)) }
+        },
+        Correct("returned after the scope it was got in has ended") {
+            let buffer = Diagnostics.withScope("a request") { getBuffer(100) }
+            Diagnostics.withScope("the next request") { putBuffer(buffer) }
+        },
         Correct("returned late") {
             let held = (1...10).map { getBuffer($0) }
             usleep(100_000)

@@ -9,6 +9,8 @@ enum Signals {
     enum Handler: String {
         case nothing
         case pool
+        /// The pool of the interrupted thread; that needs the recorder.
+        case shared
     }
 
     private static let handled = Atomic<Int>(0)
@@ -42,13 +44,28 @@ enum Signals {
         }
         isDone.store(true, ordering: .relaxed)
         for worker in workers { join(worker) }
+        putBuffer(kept)
         precondition(getStats().inUse == 0 && pool.stats().inUse == 0)
         print("\(handled.load(ordering: .relaxed)) signals, \(getStats().gets) gets")
+    }
+
+    /// What a handler has got and not put.
+    private nonisolated(unsafe) static var kept = Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
+    private static let isTaken = Atomic<Bool>(false)
+
+    /// Gives the kept buffer for another one, or that one back if another thread is at it.
+    private static func exchange(_ buffer: Buffer) -> Buffer {
+        guard !isTaken.exchange(true, ordering: .acquiring) else { return buffer }
+        defer { isTaken.store(false, ordering: .releasing) }
+        let last = kept
+        kept = buffer
+        return last
     }
 
     private static func install(_ handler: Handler) {
         // Whatever is made at the first use is made now.
         pool.withBuffer(200) { $0[0] = 1 }
+        _ = exchange(kept)
         var action = sigaction()
         switch handler {
         case .nothing: action.__sigaction_handler.sa_handler = { _ in Signals.handled.add(1, ordering: .relaxed) }
@@ -57,6 +74,14 @@ enum Signals {
                 let buffer = Signals.pool.get(200)
                 buffer[199] = 1
                 Signals.pool.put(buffer)
+                Signals.handled.add(1, ordering: .relaxed)
+            }
+        case .shared:
+            action.__sigaction_handler.sa_handler = { _ in
+                let buffer = getBuffer(200)
+                buffer[199] = 1
+                // What one signal gets, another one puts.
+                putBuffer(Signals.exchange(buffer))
                 Signals.handled.add(1, ordering: .relaxed)
             }
         }

@@ -54,7 +54,7 @@ enum Zoo {
     private static func usage(_ reason: String) -> Never {
         let usage =
             "usage: zoo list | fault KIND PLACE | correct NAME | victim FILE THREADS SLOTS"
-            + " | threads N | plugin FILE | hoard N | signals nothing|pool N | crash | touch NAME | quarantine N | exhaust N"
+            + " | threads N | plugin FILE | hoard N | signals nothing|pool|shared N | crash | touch NAME | quarantine N | exhaust N"
             + " | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
         let bytes = Array("zoo: \(reason)\n\(usage)\n".utf8)
         write(STDERR_FILENO, bytes, bytes.count)

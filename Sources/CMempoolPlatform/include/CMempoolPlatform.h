@@ -61,6 +61,18 @@ typedef struct cmempool_cache {
     cmempool_magazine magazines[];
 } cmempool_cache;
 
+/// A put that a signal handler made while its thread was inside of the pool.
+typedef struct cmempool_deferred_put {
+    void *_Nullable base;
+    intptr_t count;
+    uint64_t shape;
+    uint64_t ticket;
+    uint32_t pool;
+} cmempool_deferred_put;
+
+/// The most puts that wait for one call; a handler that makes more loses them.
+#define CMEMPOOL_DEFERRED_PUTS 32
+
 /// One thread's caches by pool index.
 ///
 /// `fast` is what the inlined path reads; it stays empty while a recorder watches every get, so that every call takes the
@@ -70,6 +82,11 @@ typedef struct cmempool_thread {
     cmempool_cache *_Nullable owned[CMEMPOOL_CACHED_POOLS];
     uint32_t thread_id;
     uint32_t is_registered;
+    /// Whether the thread is inside of the pool, so that a signal handler must not enter.
+    uint32_t is_inside;
+    /// A ring of what handlers put meanwhile: they count on with `deferred_end`, the interrupted call with `deferred_start`.
+    uint32_t deferred_start;
+    uint32_t deferred_end;
     /// Gets until one is sampled, that one included; 0 before the first and while none are.
     uint32_t until_sampled;
     /// The state of a generator of random numbers; 0 before its first use.
@@ -194,6 +211,52 @@ CMEMPOOL_INLINE uint32_t cmempool_thread_id(void) {
 }
 /// In a forked child the thread has another identifier.
 void cmempool_forget_thread_id(void);
+
+// MARK: - Signal handlers that use the pool
+// All between a thread and its own signal handlers, which run to their end before the thread goes on: plain accesses in the
+// right order do.
+
+/// Enters the pool; false if this is a signal handler that interrupted a thread inside of it.
+CMEMPOOL_INLINE bool cmempool_enter(void) {
+    cmempool_thread *thread = &cmempool_this_thread;
+    if (__builtin_expect(thread->is_inside, 0)) return false;
+    thread->is_inside = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return true;
+}
+
+/// Leaves the pool; false if handlers have left puts, which must be made first.
+CMEMPOOL_INLINE bool cmempool_leave(void) {
+    cmempool_thread *thread = &cmempool_this_thread;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (__builtin_expect(thread->deferred_start != __atomic_load_n(&thread->deferred_end, __ATOMIC_RELAXED), 0))
+        return false;
+    thread->is_inside = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    // A handler that came between the two found the thread inside for the last time.
+    if (__builtin_expect(thread->deferred_start == __atomic_load_n(&thread->deferred_end, __ATOMIC_RELAXED), 1))
+        return true;
+    thread->is_inside = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return false;
+}
+
+/// Around code of the program that the pool calls from inside, and that may use it as from outside.
+CMEMPOOL_INLINE uint32_t cmempool_step_out(void) {
+    uint32_t was_inside = cmempool_this_thread.is_inside;
+    cmempool_this_thread.is_inside = 0;
+    return was_inside;
+}
+CMEMPOOL_INLINE void cmempool_step_in(uint32_t was_inside) { cmempool_this_thread.is_inside = was_inside; }
+
+/// Keeps a put for the interrupted call. False if there is no room.
+bool cmempool_defer_put(const cmempool_deferred_put *_Nonnull put);
+/// Takes the oldest kept put; false if there is none. For a thread inside of the pool.
+bool cmempool_take_deferred(cmempool_deferred_put *_Nonnull put);
+/// Remembers memory that a handler mapped; false if there is no room. Async-signal-safe, any thread.
+bool cmempool_remember_mapping(const void *_Nonnull base, intptr_t bytes);
+/// Forgets it; gives its bytes, 0 if it is not remembered.
+intptr_t cmempool_forget_mapping(const void *_Nonnull base);
 
 // MARK: - Atomic access to plain memory
 // Swift's atomics cannot be laid over memory that another process reads or that a C structure owns.

@@ -1,0 +1,86 @@
+// What a signal handler gets and puts while its own thread is inside of the pool.
+
+import CMempoolPlatform
+import Testing
+
+@testable import Mempool
+
+@Suite struct InterruptedCallsTests {
+    /// Runs `handler` as a handler that interrupts this thread inside of the pool would.
+    private func interrupted(_ handler: () throws -> Void) rethrows {
+        #expect(cmempool_enter())
+        defer { InterruptedCalls.leave() }
+        try handler()
+    }
+
+    @Test func `A get has memory of its own, which its put gives back`() {
+        let pool = BufferPool()
+        let before = pool.stats()
+        interrupted {
+            for size in [1, 4_096, 100_000] {
+                let buffer = pool.get(size)
+                #expect(buffer.count == size && buffer.capacity >= size)
+                buffer[0] = 1
+                buffer[size - 1] = 2
+                pool.put(buffer)
+            }
+            #expect(pool.get(0).isEmpty)
+        }
+        #expect(pool.stats() == before)
+    }
+
+    @Test func `A handler's buffer can be put later, and only once`() {
+        let pool = BufferPool()
+        var buffer = pool.get(0)
+        interrupted { buffer = pool.get(100) }
+        buffer[99] = 1
+        pool.put(buffer.prefix(10))
+        #expect(pool.stats().discarded == 0)
+        pool.put(buffer)
+        #expect(pool.stats().discards.foreign == 1)
+    }
+
+    @Test func `A put waits until the interrupted call ends`() {
+        let pool = BufferPool()
+        let buffers = (1...5).map { pool.get($0 * 300) }
+        interrupted {
+            for buffer in buffers { pool.put(buffer) }
+            if PoolHook.installed != nil { #expect(pool.stats().inUse == 5) }
+        }
+        #expect(pool.stats().inUse == 0)
+        #expect(pool.stats().discarded == 0)
+    }
+
+    @Test func `A wrong put that had to wait is still found`() {
+        let pool = BufferPool()
+        let buffer = pool.get(600)
+        pool.put(buffer)
+        interrupted { pool.put(buffer) }
+        #expect(pool.stats().discards.doublePut == 1)
+    }
+
+    @Test func `What is too much to wait is lost to the pool, and no more`() {
+        let limit = Int(CMEMPOOL_DEFERRED_PUTS)
+        let pool = BufferPool()
+        let large = (16 << 20) + 1
+        // Oversized, as these take the slow path with and without a recorder.
+        let buffers = (0..<(limit + 2)).map { _ in pool.get(large) }
+        interrupted { for buffer in buffers { pool.put(buffer) } }
+        #expect(pool.stats().discards.oversized == UInt64(limit))
+        for buffer in buffers.suffix(2) { pool.put(buffer) }
+        #expect(pool.stats().discards.oversized == UInt64(limit + 2))
+    }
+
+    @Test func `A pool that zeroes gives a handler zeros`() throws {
+        for zeroing in [Zeroing.onGet, .onPut] {
+            let pool = try BufferPool(configuration: PoolConfiguration(zeroing: zeroing))
+            interrupted {
+                let buffer = pool.get(500)
+                #expect(buffer.withUnsafeMutableBytes { $0.allSatisfy { $0 == 0 } })
+                buffer[0] = 1
+                pool.put(buffer)
+            }
+            #expect(pool.stats().discarded == 0)
+        }
+    }
+}

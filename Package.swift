@@ -90,7 +90,8 @@ let package = Package(
         ),
         .testTarget(name: "ZooTests", dependencies: ["zoo", "MempoolAnalysis", "MempoolRecording"]),
         // The recorder in hosts that are killed, crash, or do unusual things. Longer with MEMPOOL_LONG_TESTS=1.
-        .testTarget(name: "CampaignTests", dependencies: ["zoo", "MempoolAnalysis", "MempoolRecording"]),
+        .testTarget(
+            name: "CampaignTests", dependencies: ["zoo", "mempool-doctor", "MempoolAnalysis", "MempoolRecording"]),
         // The manual page against the built command.
         .testTarget(name: "ManPageTests", dependencies: ["MempoolRecorder"]),
         .testTarget(name: "SegmentLogTests", dependencies: ["SegmentLog", "Mempool"]),

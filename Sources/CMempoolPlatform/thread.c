@@ -40,8 +40,10 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     if (pthread_attr_init(&attributes) != 0) return false;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 << 10);
-    // The program's signals are for the program's threads.
+    // The program's signals are for the program's threads; but for the one that Swift's backtracer stops all threads with
+    // after a crash, which it sends to each.
     sigfillset(&all);
+    sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = pthread_create(&thread, &attributes, run_body, (void *)body);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -75,7 +75,7 @@ let package = Package(
         // A program of its own, as it replaces malloc.
         .target(name: "CAllocationProbe", path: "Tests/AllocationProbe/C"),
         .executableTarget(
-            name: "allocation-probe", dependencies: ["CAllocationProbe", "Mempool"],
+            name: "allocation-probe", dependencies: ["CAllocationProbe", "Mempool", "MempoolRecorder"],
             path: "Tests/AllocationProbe/Program"
         ),
         .testTarget(name: "MempoolTests", dependencies: ["allocation-probe", "Mempool"]),

@@ -78,6 +78,9 @@ enum RawAddresses {
         return found
     }
 
+    /// Drops the table of a pool that ends.
+    static func forget(pool: Int) { tables.withLock { $0[pool] = nil } }
+
     private static func search(_ table: [Entry], _ address: UInt) -> Entry? {
         guard let entry = table.last(upTo: address, by: \.start), address - entry.start < entry.byteCount else {
             return nil

@@ -446,6 +446,7 @@ final class PoolCore: Sendable {
 
     private func destroyInside() {
         ThreadCaches.poolWillEnd(self)
+        RawAddresses.forget(pool: index)
         if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()
         for bucket in buckets { outstanding += bucket.destroy(budget: budget) }

@@ -7,15 +7,7 @@ import Testing
 struct AllocationTests {
     @Test("a get and its put take no heap allocation and no lock, on every path that is fast")
     func noAllocationNoLock() throws {
-        let directory = try #require(Self.executableDirectory)
-        let process = Process()
-        process.executableURL = directory.appendingPathComponent("allocation-probe")
-        process.environment = ["MEMPOOL_DEBUG": "off"]
-        let output = Pipe()
-        process.standardOutput = output
-        try process.run()
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
+        let text = try probe("off")
         // Sanitizers replace malloc themselves; this test says nothing there.
         guard !text.hasPrefix("not counting:") else { return }
         #expect(
@@ -29,6 +21,38 @@ struct AllocationTests {
 
                 """
         )
+    }
+
+    @Test("recorded gets and puts allocate nothing either, and take a lock once in a thousand times at most")
+    func recorded() throws {
+        let recording = FileManager.default.temporaryDirectory.path + "/probe-\(UUID().uuidString).mempool"
+        defer { try? FileManager.default.removeItem(atPath: recording) }
+        let text = try probe("full,quiet,recording=\(recording)")
+        guard !text.hasPrefix("not counting:") else { return }
+        let lines = text.split(separator: "\n")
+        #expect(lines.count == 6)
+        for line in lines.dropLast() {
+            // "default pool: 0 allocations, 4 locks"; each line is 80,000 pairs.
+            let numbers = line.split { !$0.isNumber }.compactMap { Int($0) }
+            try #require(numbers.count == 2)
+            #expect(numbers[0] == 0, "\(line)")
+            // Threads ask each other for credits, and the unwinder is asked now and then.
+            #expect(numbers[1] <= 80, "\(line)")
+        }
+    }
+
+    /// What the probe prints.
+    private func probe(_ debug: String) throws -> String {
+        let directory = try #require(Self.executableDirectory)
+        let process = Process()
+        process.executableURL = directory.appendingPathComponent("allocation-probe")
+        process.environment = ["MEMPOOL_DEBUG": debug]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        return text
     }
 
     private static var executableDirectory: URL? {

@@ -68,23 +68,8 @@ struct BenchCommand: DoctorCommand {
     )
     var peer: [String] = []
 
-    @Option(help: "Write a table for people, or one JSON object with all rows.")
-    var format: ReportFormat = .text
-
-    @Option(
-        name: [.long, .customShort("o")],
-        help: ArgumentHelp("Write the results to FILE instead of stdout.", valueName: "file")
-    )
-    var output: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Colour the text.",
-            discussion: "auto: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb.",
-            valueName: "when"
-        )
-    )
-    var color: ColorChoice = .auto
+    @OptionGroup(title: "Output options")
+    var outputOptions: OutputOptions
 
     func validate() throws {
         if let rounds, !(1...100_000).contains(rounds) {
@@ -93,11 +78,7 @@ struct BenchCommand: DoctorCommand {
     }
 
     func perform() throws -> Int32 {
-        var output = try ReportOutput(
-            format: format,
-            output: output,
-            style: Terminal.style(color: color, toFile: output != nil)
-        )
+        var output = try ReportOutput(outputOptions)
         let directory = try TemporaryDirectory()
         let name = CommandLine.arguments.first ?? "mempool-doctor"
         var benchmark = Benchmark(
@@ -111,7 +92,7 @@ struct BenchCommand: DoctorCommand {
         var progress = Progress()
         let report = benchmark.run { share, label in progress.draw(share: share, label) }
         progress.clear()
-        switch format {
+        switch output.format {
         case .json: try output.write(try report.json())
         case .text:
             try output.write(

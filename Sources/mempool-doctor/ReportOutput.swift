@@ -12,14 +12,14 @@ enum ReportFormat: String, CaseIterable, ExpressibleByArgument {
     case json
 }
 
-/// How the report is written.
-struct ReportOptions: ParsableArguments {
-    @Option(help: "Write the report as text for people, or as one JSON object with every fact.")
+/// In which form a command writes its result, and where to.
+struct OutputOptions: ParsableArguments {
+    @Option(help: "Write text for people, or one JSON object with every fact.")
     var format: ReportFormat = .text
 
     @Option(
         name: [.long, .customShort("o")],
-        help: ArgumentHelp("Write the report to FILE instead of stdout.", valueName: "file")
+        help: ArgumentHelp("Write to FILE instead of stdout.", valueName: "file")
     )
     var output: String?
 
@@ -31,6 +31,12 @@ struct ReportOptions: ParsableArguments {
         )
     )
     var color: ColorChoice = .auto
+}
+
+/// How a report is written.
+struct ReportOptions: ParsableArguments {
+    @OptionGroup(title: "Report options")
+    var output: OutputOptions
 
     @Option(
         help: ArgumentHelp(
@@ -75,17 +81,17 @@ struct ReportOutput: ~Copyable {
 
     /// Throws `DoctorFailure` with status 64 if the file cannot be written.
     init(_ options: ReportOptions) throws(DoctorFailure) {
-        var style = Terminal.style(color: options.color, toFile: options.output != nil)
-        if let limit = options.maxFindings { style.maximumFindings = limit == 0 ? nil : limit }
-        try self.init(format: options.format, output: options.output, style: style)
+        try self.init(options.output, maxFindings: options.maxFindings)
     }
 
-    /// - Parameter output: The file, or nil for stdout.
-    init(format: ReportFormat, output: String?, style: TextStyle) throws(DoctorFailure) {
-        self.format = format
+    /// - Parameter maxFindings: How many findings to show as text, 0 for all; nil for as many as usual.
+    init(_ options: OutputOptions, maxFindings: Int? = nil) throws(DoctorFailure) {
+        format = options.format
+        var style = Terminal.style(color: options.color, toFile: options.output != nil)
+        if let maxFindings { style.maximumFindings = maxFindings == 0 ? nil : maxFindings }
         self.style = style
-        path = output
-        guard let path = output else {
+        path = options.output
+        guard let path = options.output else {
             descriptor = STDOUT_FILENO
             return
         }

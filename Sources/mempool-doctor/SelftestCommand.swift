@@ -26,32 +26,11 @@ struct SelftestCommand: DoctorCommand {
             """
     )
 
-    @Option(help: "Write the result as text for people, or as one JSON object.")
-    var format: ReportFormat = .text
-
-    @Option(
-        name: [.long, .customShort("o")],
-        help: ArgumentHelp("Write the result to FILE instead of stdout.", valueName: "file")
-    )
-    var output: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "Colour the text.",
-            discussion: "auto: on a terminal, unless NO_COLOR is set and not empty, or TERM is dumb.",
-            valueName: "when"
-        )
-    )
-    var color: ColorChoice = .auto
+    @OptionGroup(title: "Output options")
+    var outputOptions: OutputOptions
 
     func perform() throws -> Int32 {
-        var report = ReportOptions()
-        report.format = format
-        report.output = output
-        report.color = color
-        report.maxFindings = nil
-        report.sourceRoot = nil
-        var output = try ReportOutput(report)
+        var output = try ReportOutput(outputOptions)
         let debugOptions = DebugOptions.inherited
         guard !debugOptions.isOff else {
             throw DoctorFailure(
@@ -59,7 +38,7 @@ struct SelftestCommand: DoctorCommand {
         }
         var progress = Progress()
         let result = try Selftest(debugOptions: debugOptions).run(progress: &progress)
-        switch format {
+        switch output.format {
         case .json: try output.write(result.renderJSON())
         case .text: try output.write(result.renderText(style: output.style))
         }

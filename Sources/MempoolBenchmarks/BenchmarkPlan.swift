@@ -135,7 +135,13 @@ struct BenchmarkPlan: Sendable, Equatable {
         case .handoff:
             // On one core this would measure the scheduler.
             guard options.processors > 1 else { return [] }
-            return options.sizes.map { allocatorRow(group, .handoff, size: $0, threads: 2, options) }
+            return [WorkloadName.handoff, .handoffSingly].flatMap { workload in
+                options.sizes.map { size in
+                    var row = allocatorRow(group, workload, size: size, threads: 2, options)
+                    row.workload += workload == .handoff ? ", 32 at a time" : ", one by one"
+                    return row
+                }
+            }
         case .pages:
             return options.sizes.filter { $0 >= 65_536 }.map { size in
                 sizedRow(

@@ -40,7 +40,9 @@ package enum BenchmarkText {
         for row in rows {
             if let last = result.last?.last, last.group == row.group,
                 row.group == .forms || row.group == .threads
-                    || (row.group == .recorder ? last.workload == row.workload : last.threads == row.threads)
+                    || (row.group == .recorder
+                        ? last.workload == row.workload
+                        : last.threads == row.threads && last.workload == row.workload)
             {
                 result[result.count - 1].append(row)
             } else {

@@ -11,8 +11,10 @@ internal import Mempool
 package enum Worker {
     /// Frames below a recorded get: as deep as a request handler sits in a server.
     static let recordedDepth = 16
+    /// Buffers that are handed over together.
+    private static let handoffBatch = 32
     /// The most a hand-over keeps outstanding, buffers and bytes.
-    private static let handoffLimit = (buffers: 256, bytes: 64 << 20)
+    private static let handoffLimit = (buffers: 128, bytes: 64 << 20)
     /// Blocks outstanding at a time.
     private static let fifoDepth = 64
     private static let pagesDepth = 8
@@ -146,10 +148,13 @@ package enum Worker {
                     workload.finish()
                 }
             }
-        case .handoff:
+        case .handoff, .handoffSingly:
             var capacity = handoffLimit.buffers
             while capacity > 4, capacity * size > handoffLimit.bytes { capacity /= 2 }
-            let ring = HandoffRing<Subject.Block>(capacity: capacity)
+            let ring = HandoffRing<Subject.Block>(
+                capacity: capacity,
+                batch: task.workload == .handoff ? min(handoffBatch, capacity / 4) : 1
+            )
             return Crew(count: 2, clock: .together) { number in
                 if number == 0 {
                     let workload = ProducerWorkload(subject, size: size, ring: ring)
@@ -183,7 +188,7 @@ package enum Worker {
                 let workload = MixedWorkload(subject, sizes: sizes)
                 return Workload { workload.run($0) }
             }
-        case .fifo, .pages, .handoff, .firstGet, .outstanding, .memory: return nil
+        case .fifo, .pages, .handoff, .handoffSingly, .firstGet, .outstanding, .memory: return nil
         }
     }
 }

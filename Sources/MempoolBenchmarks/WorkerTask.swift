@@ -18,7 +18,10 @@ package enum WorkloadName: String, CaseIterable, Sendable {
     case lognormal
     case zipf
     case fifo
+    /// Got on one thread and put on another, handed over 32 at a time.
     case handoff
+    /// The same, handed over one by one.
+    case handoffSingly = "handoff-singly"
     case pages
     /// As `pair`, timed over all threads together.
     case scaling

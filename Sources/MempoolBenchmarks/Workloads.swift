@@ -141,18 +141,23 @@ final class FirstInFirstOutWorkload<Subject: BlockSubject> {
 /// A ring between one producer and one consumer, without locks.
 ///
 /// Each side writes its own index and keeps a copy of the other's, which it reads again only when the ring looks full or
-/// empty: the ring should cost little beside what is measured.
+/// empty. A side tells how far it is only after whole batches: the ring should cost little beside what is measured.
 final class HandoffRing<Block>: @unchecked Sendable {
     // Unchecked: a place belongs to the producer until `produced` is stored (release) and to the consumer until
     // `consumed` is; each index has one writer.
     let capacity: UInt64
+    /// One less than the places that are handed over at a time.
+    let batchMask: UInt64
     let places: UnsafeMutablePointer<Block>
     /// `produced` and `consumed`, 128 bytes apart so that they share no cache line, nor a pair of neighbouring ones.
     let indexes: UnsafeMutablePointer<UInt64>
 
-    /// - Parameter capacity: a power of two.
-    init(capacity: Int) {
+    /// - Parameters:
+    ///   - capacity: Places; a power of two.
+    ///   - batch: Places handed over at a time; a power of two, and at most half of the capacity.
+    init(capacity: Int, batch: Int) {
         self.capacity = UInt64(capacity)
+        batchMask = UInt64(batch) &- 1
         places = .allocate(capacity: capacity)
         indexes = UnsafeMutableRawPointer.allocate(byteCount: 256, alignment: 128)
             .bindMemory(to: UInt64.self, capacity: 32)
@@ -204,6 +209,7 @@ final class ProducerWorkload<Subject: BlockSubject> {
         let consumedIndex = ring.consumed
         var produced = produced
         var consumed = consumed
+        let batchMask = ring.batchMask
         for _ in 0..<operations {
             var block = subject.get(cbench_hide(size))
             subject.withAddress(of: &block) { cbench_touch($0) }
@@ -212,8 +218,9 @@ final class ProducerWorkload<Subject: BlockSubject> {
             }
             (places + Int(produced & (capacity &- 1))).initialize(to: block)
             produced &+= 1
-            cmempool_store64_release(producedIndex, produced)
+            if produced & batchMask == 0 { cmempool_store64_release(producedIndex, produced) }
         }
+        cmempool_store64_release(producedIndex, produced)
         self.produced = produced
         self.consumed = consumed
     }
@@ -240,16 +247,18 @@ final class ConsumerWorkload<Subject: BlockSubject> {
         let consumedIndex = ring.consumed
         var produced = produced
         var consumed = consumed
+        let batchMask = ring.batchMask
         for _ in 0..<operations {
             if produced == consumed {
                 produced = HandoffRing<Subject.Block>.wait(producedIndex, beyond: consumed)
             }
             var block = (places + Int(consumed & mask)).move()
             consumed &+= 1
-            cmempool_store64_release(consumedIndex, consumed)
+            if consumed & batchMask == 0 { cmempool_store64_release(consumedIndex, consumed) }
             subject.withAddress(of: &block) { cbench_read($0) }
             subject.put(block)
         }
+        cmempool_store64_release(consumedIndex, consumed)
         self.produced = produced
         self.consumed = consumed
     }

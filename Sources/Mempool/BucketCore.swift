@@ -8,7 +8,7 @@ internal import Synchronization
 ///
 /// Invariant: each slot of the bucket is outstanding (odd generation), in one thread's magazine, on the shelf, vacant, or on its
 /// way from the shelf to vacant; in exactly one of them. Thread-safe.
-final class BucketCore: Sendable {
+struct BucketCore: ~Copyable, Sendable {
     let capacity: Int
     /// Bytes from one buffer to the next: the capacity, rounded up to what its alignment asks for.
     let strideBytes: Int
@@ -21,7 +21,11 @@ final class BucketCore: Sendable {
     let wrongCapacityPuts = Atomic<UInt64>(0)
 
     struct State: ~Copyable {
+        // What every hand-over between threads touches comes first: it shares a cache line with the mutex.
         var stacks = SlotStacks()
+        /// The fewest slots on the shelf since the last tick: so many have not been needed.
+        var leastShelved = 0
+        var credit = IdleCredit()
         /// Ascending by first slot.
         var slabs: [Slab] = []
         var slotCount = 0
@@ -31,8 +35,6 @@ final class BucketCore: Sendable {
         var trimmed: UInt64 = 0
         /// Pairs that the slots' generations counted before this bucket had them.
         var inheritedPairs: UInt64 = 0
-        /// The fewest slots on the shelf since the last tick: so many have not been needed.
-        var leastShelved = 0
     }
 
     let state = Guarded(State())
@@ -63,9 +65,9 @@ final class BucketCore: Sendable {
     ) throws(PoolAllocationError) -> (slot: Int, isAllocated: Bool) {
         // Half of what the magazine holds, so that neither a run of gets nor a run of puts crosses the shelf every time.
         let wanted = magazine.map { max(1, ($0.pointee.limit - $0.pointee.bottom) / 2) } ?? 1
-        let (slot, taken) = try state.withLock { state throws(PoolAllocationError) -> (Int, Int) in
+        return try state.withLock { state throws(PoolAllocationError) -> (Int, Bool) in
             let count = min(state.stacks.shelfCount, wanted)
-            guard count > 0 else { return (try takeVacant(&state, vacancies), 0) }
+            guard count > 0 else { return (try takeVacant(&state, vacancies), true) }
             var slot: UInt32 = 0
             state.stacks.popShelf(into: &slot, count: 1)
             if count > 1, let magazine {
@@ -73,10 +75,9 @@ final class BucketCore: Sendable {
                 magazine.pointee.top = magazine.pointee.bottom + (count - 1)
             }
             state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
-            return (Int(slot), count)
+            state.credit.release(count, of: accountedBytes, keeping: magazineLimit, to: budget)
+            return (Int(slot), false)
         }
-        if taken > 0 { budget.release(taken, of: accountedBytes) }
-        return (slot, taken == 0)
     }
 
     private func takeVacant(
@@ -153,38 +154,42 @@ final class BucketCore: Sendable {
 
     // MARK: - Put
 
-    /// Takes all but `kept` slots of a magazine, the coldest first. Returns how many were trimmed because the budget is
-    /// used up.
+    /// Takes all but `kept` slots of a magazine, those first that share cache lines. Returns how many were trimmed because
+    /// the budget is used up.
     ///
     /// The magazine changes while the lock is held: a fork, which takes the lock first, finds each slot in one place only.
     func shelve(_ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget) -> Int {
         let slots = magazine.pointee.bottom
         let count = magazine.pointee.top - slots - kept
         guard count > 0 else { return 0 }
-        let room = budget.reserve(count, of: accountedBytes)
-        state.withLock { state in
-            state.stacks.pushShelf(slots, count: room)
-            for index in room..<count { vacate(Int(slots[index]), &state) }
-            state.trimmed += UInt64(count - room)
-            for index in 0..<kept { slots[index] = slots[count + index] }
-            magazine.pointee.top = slots + kept
+        return withUnsafeTemporaryAllocation(of: UInt32.self, capacity: LineOrder.slotLimit) { scratch in
+            guard let ordered = scratch.baseAddress else { return 0 }
+            LineOrder.arrange(slots, count: count + kept, into: ordered)
+            return state.withLock { state in
+                let room = state.credit.reserve(count, of: accountedBytes, from: budget)
+                state.stacks.pushShelf(ordered, count: room)
+                for index in room..<count { vacate(Int(ordered[index]), &state) }
+                state.trimmed += UInt64(count - room)
+                slots.update(from: ordered + count, count: kept)
+                magazine.pointee.top = slots + kept
+                return count - room
+            }
         }
-        return count - room
     }
 
     /// Takes one slot of a thread without a magazine. Returns whether it was trimmed.
     func shelve(slot: Int, budget: IdleBudget) -> Bool {
-        let hasRoom = budget.reserve(1, of: accountedBytes) == 1
         var entry = UInt32(truncatingIfNeeded: slot)
-        state.withLock { state in
+        return state.withLock { state in
+            let hasRoom = state.credit.reserve(1, of: accountedBytes, from: budget) == 1
             if hasRoom {
                 state.stacks.pushShelf(&entry, count: 1)
             } else {
                 vacate(slot, &state)
                 state.trimmed += 1
             }
+            return !hasRoom
         }
-        return !hasRoom
     }
 
     /// Gives up the memory of a slot whose buffer was discarded; the slot can be used again.
@@ -216,12 +221,19 @@ final class BucketCore: Sendable {
     func decay(budget: IdleBudget) -> Int {
         let idle = state.withLock { $0.leastShelved }
         let released = release(atMost: idle, budget: budget)
-        state.withLock { $0.leastShelved = $0.stacks.shelfCount }
+        state.withLock { state in
+            state.leastShelved = state.stacks.shelfCount
+            state.credit.release(0, of: accountedBytes, keeping: 0, to: budget)
+        }
         return released
     }
 
     /// Gives back everything on the shelf. Returns bytes.
-    func trim(budget: IdleBudget) -> Int { release(atMost: .max, budget: budget) }
+    func trim(budget: IdleBudget) -> Int {
+        let released = release(atMost: .max, budget: budget)
+        state.withLock { $0.credit.release(0, of: accountedBytes, keeping: 0, to: budget) }
+        return released
+    }
 
     /// Buffers that are given back under one hold of the lock; others wait that long, a millisecond at most.
     private static let releaseBatch = 512
@@ -290,7 +302,7 @@ final class BucketCore: Sendable {
     func destroy(budget: IdleBudget) -> Int {
         state.withLock { state in
             var outstanding = 0
-            budget.release(state.stacks.shelfCount, of: accountedBytes)
+            state.credit.release(state.stacks.shelfCount, of: accountedBytes, keeping: 0, to: budget)
             state.stacks = SlotStacks()
             state.slotCount = 0
             state.slabs.removeAll { slab in

@@ -61,8 +61,8 @@ enum RawAddresses {
     /// - Complexity: O(n log n) for n slabs.
     static func freshEntry(at address: UInt, of pool: PoolCore) -> Entry? {
         var table: [Entry] = []
-        for (index, bucket) in pool.buckets.enumerated() {
-            table += bucket.state.withLock { state in
+        for index in pool.buckets.indices {
+            table += pool.buckets[index].state.withLock { state in
                 state.slabs.map {
                     Entry(
                         start: UInt(bitPattern: $0.base), byteCount: UInt($0.byteCount), bucket: index,
@@ -130,9 +130,9 @@ extension PoolCore {
     private func buffer(at address: UnsafeMutableRawPointer, in entry: RawAddresses.Entry) -> Buffer? {
         // The table may be that of an earlier pool with this index, which had other buckets.
         guard entry.bucket < buckets.count else { return nil }
-        let bucket = buckets[entry.bucket]
-        guard let slot = bucket.slot(at: UInt(bitPattern: address), inSlabOf: entry.firstSlot) else { return nil }
-        return buffer(at: address, slot: slot, bucket: entry.bucket, capacity: bucket.capacity)
+        let (bucket, number) = (entry.bucket, UInt(bitPattern: address))
+        guard let slot = buckets[bucket].slot(at: number, inSlabOf: entry.firstSlot) else { return nil }
+        return buffer(at: address, slot: slot, bucket: bucket, capacity: buckets[bucket].capacity)
     }
 
     private func buffer(at address: UnsafeMutableRawPointer, slot: Int, bucket: Int, capacity: Int) -> Buffer? {

@@ -32,7 +32,7 @@ public final class BufferPool: Sendable {
         zeroing = configuration.zeroing
         ForkSafety.install
         PoolHook.installed?.didCreatePool(
-            core.index, core.name, core.buckets.map(\.capacity), configuration.zeroing == .onPut)
+            core.index, core.name, configuration.layout.capacities, configuration.zeroing == .onPut)
     }
 
     /// Makes a pool with the default configuration. Traps when 1,024 pools exist.
@@ -125,7 +125,7 @@ public final class BufferPool: Sendable {
     /// Reads the counters of each bucket, smallest capacity first.
     ///
     /// - Complexity: O(buffers of the pool).
-    public func bucketStats() -> [BucketStats] { InterruptedCalls.around { core.buckets.map { $0.stats() } } }
+    public func bucketStats() -> [BucketStats] { InterruptedCalls.around { core.bucketStats() } }
 
     // MARK: - Memory
 

@@ -12,7 +12,7 @@ enum ForkSafety {
         ThreadCaches.lockForFork()
         PoolRegistry.lockForFork()
         PoolRegistry.forEachWhileLocked { pool in
-            pool.buckets.forEach { $0.state.lockForFork() }
+            for bucket in pool.buckets.indices { pool.buckets[bucket].state.lockForFork() }
             pool.oversized.state.lockForFork()
         }
         SlotTable.lockForFork()
@@ -23,7 +23,7 @@ enum ForkSafety {
         RawAddresses.unlockAfterFork()
         SlotTable.unlockAfterFork()
         PoolRegistry.forEachWhileLocked { pool in
-            pool.buckets.forEach { $0.state.unlockAfterFork() }
+            for bucket in pool.buckets.indices { pool.buckets[bucket].state.unlockAfterFork() }
             pool.oversized.state.unlockAfterFork()
         }
         PoolRegistry.unlockAfterFork()

@@ -14,8 +14,12 @@ package struct Guarded<State: ~Copyable>: ~Copyable, @unchecked Sendable {
     private let state: UnsafeMutablePointer<State>
 
     package init(_ initial: consuming State) {
-        mutex = .allocate(capacity: 1)
-        state = .allocate(capacity: 1)
+        // One allocation, the state right behind the mutex and the mutex on a line of its own: whoever takes the lock has
+        // the beginning of the state as well.
+        let offset = Self.stateOffset
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: offset + MemoryLayout<State>.stride, alignment: 128)
+        mutex = memory.bindMemory(to: pthread_mutex_t.self, capacity: 1)
+        state = (memory + offset).bindMemory(to: State.self, capacity: 1)
         state.initialize(to: initial)
         var attributes = pthread_mutexattr_t()
         pthread_mutexattr_init(&attributes)
@@ -26,9 +30,13 @@ package struct Guarded<State: ~Copyable>: ~Copyable, @unchecked Sendable {
 
     deinit {
         pthread_mutex_destroy(mutex)
-        mutex.deallocate()
         state.deinitialize(count: 1)
-        state.deallocate()
+        UnsafeMutableRawPointer(mutex).deallocate()
+    }
+
+    private static var stateOffset: Int {
+        let mask = max(MemoryLayout<State>.alignment, 1) - 1
+        return (MemoryLayout<pthread_mutex_t>.size + mask) & ~mask
     }
 
     /// Calls `body` with the state while no other thread can reach it. Not recursive.

@@ -1,4 +1,5 @@
-// `IdleBudget`: how much idle memory a pool, and all pools together, may keep.
+// `IdleBudget`: how much idle memory a pool, and all pools together, may keep; `IdleCredit`: what a bucket has of it
+// and does not use at the moment.
 
 internal import Synchronization
 
@@ -12,6 +13,9 @@ final class IdleBudget: Sendable {
     private static let processUsed = Atomic<Int>(0)
 
     init(_ limit: ByteLimit) { self.limit = limit.value }
+
+    /// The most that one bucket may keep as credit: what it does not use must not be missing elsewhere.
+    var creditBytes: Int { limit / 128 }
 
     /// Idle bytes counted now.
     var usedBytes: Int { used.load(ordering: .relaxed) }
@@ -34,6 +38,30 @@ final class IdleBudget: Sendable {
     func release(_ count: Int, of byteCount: Int) {
         used.subtract(count * byteCount, ordering: .relaxed)
         Self.processUsed.subtract(count * byteCount, ordering: .relaxed)
+    }
+}
+
+/// Buffers' worth of idle memory that a bucket has counted against the budget, beyond those on its shelf.
+///
+/// Buffers that go from thread to thread come to the shelf and leave it all the time. Without this each of these moves would
+/// change two counters that all threads share, whose cache lines would travel with the buffers. Guarded by the bucket's lock.
+struct IdleCredit {
+    private var count = 0
+
+    /// Counts as many of `count` buffers as fit; returns how many.
+    mutating func reserve(_ count: Int, of byteCount: Int, from budget: IdleBudget) -> Int {
+        let own = min(count, self.count)
+        self.count -= own
+        return own == count ? count : own + budget.reserve(count - own, of: byteCount)
+    }
+
+    /// Takes buffers out of the count, all but `kept` at most, which stay as credit.
+    mutating func release(_ count: Int, of byteCount: Int, keeping kept: Int, to budget: IdleBudget) {
+        self.count += count
+        guard self.count > kept || self.count * byteCount > budget.creditBytes else { return }
+        let excess = self.count - min(kept, budget.creditBytes / byteCount)
+        self.count -= excess
+        budget.release(excess, of: byteCount)
     }
 }
 

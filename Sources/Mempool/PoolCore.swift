@@ -9,7 +9,8 @@ internal import Synchronization
 final class PoolCore: Sendable {
     @usableFromInline let index: Int
     let name: String
-    let buckets: [BucketCore]
+    /// By ascending capacity. Not an array: loading an object from one counts a reference, in a line that all threads share.
+    nonisolated(unsafe) let buckets: UnsafeMutableBufferPointer<BucketCore>
     let oversized: OversizedCore
     let budget: IdleBudget
     let zeroing: Zeroing
@@ -42,7 +43,16 @@ final class PoolCore: Sendable {
         shapeFlags = hook?.watchesEveryBuffer == true ? BufferShape.watched : 0
         let redZone = hook?.redZoneBytes ?? 0
         oversized = OversizedCore(redZoneBytes: redZone)
-        buckets = configuration.layout.capacities.map { BucketCore(capacity: $0, redZoneBytes: redZone) }
+        let capacities = configuration.layout.capacities
+        buckets = .allocate(capacity: capacities.count)
+        for (bucket, capacity) in capacities.enumerated() {
+            buckets.initializeElement(at: bucket, to: BucketCore(capacity: capacity, redZoneBytes: redZone))
+        }
+    }
+
+    deinit {
+        buckets.deinitialize()
+        buckets.deallocate()
     }
 
     func shape(ofBucket bucket: Int) -> UInt64 {
@@ -303,10 +313,10 @@ final class PoolCore: Sendable {
     /// whether they keep it or not, so the fast path has nothing to count.
     @discardableResult
     private func open(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int) -> Bool {
-        let bucket = buckets[bucket]
         guard magazine.pointee.limit == magazine.pointee.bottom else { return true }
-        guard budget.reserve(1, of: bucket.magazineLimit * bucket.accountedBytes) == 1 else { return false }
-        magazine.pointee.limit = magazine.pointee.bottom + bucket.magazineLimit
+        let limit = buckets[bucket].magazineLimit
+        guard budget.reserve(1, of: limit * buckets[bucket].accountedBytes) == 1 else { return false }
+        magazine.pointee.limit = magazine.pointee.bottom + limit
         return true
     }
 
@@ -368,18 +378,18 @@ final class PoolCore: Sendable {
         let last = lastDecayTick.load(ordering: .relaxed)
         guard now >= last + tick else { return last + tick - now }
         lastDecayTick.store(now, ordering: .relaxed)
-        for bucket in buckets { _ = bucket.decay(budget: budget) }
+        for bucket in buckets.indices { _ = buckets[bucket].decay(budget: budget) }
         return tick
     }
 
     /// Whether anything lies on a shelf.
-    var hasIdleMemory: Bool { buckets.contains { $0.state.withLock { $0.stacks.shelfCount > 0 } } }
+    var hasIdleMemory: Bool { buckets.indices.contains { buckets[$0].state.withLock { $0.stacks.shelfCount > 0 } } }
 
     /// Gives back the shelves and the calling thread's magazines. Returns bytes.
     func trim() -> Int {
         InterruptedCalls.around {
             if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
-            return buckets.reduce(0) { $0 + $1.trim(budget: budget) }
+            return buckets.indices.reduce(0) { $0 + buckets[$1].trim(budget: budget) }
         }
     }
 
@@ -420,10 +430,11 @@ final class PoolCore: Sendable {
 
     // MARK: - Stats and end
 
+    func bucketStats() -> [BucketStats] { buckets.indices.map { buckets[$0].stats() } }
+
     func stats() -> PoolStats {
         var stats = PoolStats()
-        for bucket in buckets {
-            let counts = bucket.stats()
+        for counts in bucketStats() {
             stats.allocations += counts.allocations
             stats.gets += counts.gets
             stats.puts += counts.puts
@@ -449,7 +460,7 @@ final class PoolCore: Sendable {
         RawAddresses.forget(pool: index)
         if cmempool_sample_interval() > 0 { PoolHook.installed?.willDestroyPool(totals()) }
         var outstanding = oversized.destroy()
-        for bucket in buckets { outstanding += bucket.destroy(budget: budget) }
+        for bucket in buckets.indices { outstanding += buckets[bucket].destroy(budget: budget) }
         PoolHook.installed?.didDestroyPool(index, outstanding)
         // With buffers outstanding, the registry keeps this core, and so their memory and their pool's index.
         if outstanding == 0 { PoolRegistry.remove(index: index) }

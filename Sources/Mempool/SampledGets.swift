@@ -82,7 +82,7 @@ extension PoolCore {
     /// Reads all counters. Exact whenever no call is in flight.
     func totals() -> PoolTotals {
         PoolTotals(
-            pool: index, buckets: buckets.map { $0.stats() },
+            pool: index, buckets: bucketStats(),
             oversizedGets: oversized.gets.load(ordering: .relaxed),
             oversizedPuts: oversized.puts.load(ordering: .relaxed)
         )

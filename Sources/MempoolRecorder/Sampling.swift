@@ -84,7 +84,7 @@ final class Sampling: Sendable {
         let estimate = row.pointee.gets
         if estimate > 0 {
             let share = Double(gets) / Double(estimate)
-            row.pointee.requestedBytes = UInt64(Double(row.pointee.requestedBytes) * share)
+            row.pointee.requestedBytes = UInt64((Double(row.pointee.requestedBytes) * share).rounded())
             row.pointee.handedOutBytes = UInt64(Double(row.pointee.handedOutBytes) * share)
         }
         row.pointee.gets = gets

@@ -85,7 +85,7 @@ final class Sampling: Sendable {
         if estimate > 0 {
             let share = Double(gets) / Double(estimate)
             row.pointee.requestedBytes = UInt64((Double(row.pointee.requestedBytes) * share).rounded())
-            row.pointee.handedOutBytes = UInt64(Double(row.pointee.handedOutBytes) * share)
+            row.pointee.handedOutBytes = UInt64((Double(row.pointee.handedOutBytes) * share).rounded())
         }
         row.pointee.gets = gets
         row.pointee.puts = puts

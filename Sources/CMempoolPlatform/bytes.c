@@ -10,9 +10,14 @@ static const uint8_t poison_pattern[PATTERN_BYTES] = {[0 ... PATTERN_BYTES - 1] 
 static const uint8_t canary_pattern[PATTERN_BYTES] = {[0 ... PATTERN_BYTES - 1] = CMEMPOOL_CANARY};
 static const uint8_t zero_pattern[PATTERN_BYTES];
 
-/// Whether all bytes are `byte`, which is one of the three.
-static bool is_uniform(const uint8_t *bytes, uint8_t byte, size_t count) {
-    const uint8_t *pattern = byte == CMEMPOOL_POISON ? poison_pattern : byte == CMEMPOOL_CANARY ? canary_pattern : zero_pattern;
+/// Of one of the three bytes.
+static inline const uint8_t *pattern_of(uint8_t byte) {
+    return byte == CMEMPOOL_POISON ? poison_pattern : byte == CMEMPOOL_CANARY ? canary_pattern : zero_pattern;
+}
+
+/// Whether all bytes are `byte`. Not inlined, here and below: what is usual needs no registers of its own then.
+static __attribute__((noinline)) bool is_uniform(const uint8_t *bytes, uint8_t byte, size_t count) {
+    const uint8_t *pattern = pattern_of(byte);
     for (; count > PATTERN_BYTES; bytes += PATTERN_BYTES, count -= PATTERN_BYTES) {
         if (memcmp(bytes, pattern, PATTERN_BYTES) != 0) return false;
     }
@@ -35,20 +40,27 @@ size_t cmempool_last_other(const void *bytes, uint8_t byte, size_t count) {
     return count;
 }
 
+static __attribute__((noinline)) void poison_ends(char *base, size_t request, size_t limit, uint8_t byte) {
+    memset(base, byte, limit / 2);
+    memset(base + request - limit / 2, byte, limit / 2);
+}
+
 void cmempool_poison(void *base, size_t request, size_t limit, uint8_t byte) {
-    if (request <= limit) {
-        memset(base, byte, request);
+    if (__builtin_expect(request > limit, 0)) {
+        poison_ends(base, request, limit, byte);
     } else {
-        memset(base, byte, limit / 2);
-        memset((char *)base + request - limit / 2, byte, limit / 2);
+        memset(base, byte, request);
     }
 }
 
+static __attribute__((noinline)) bool ends_are_intact(const uint8_t *start, size_t request, size_t half, uint8_t byte) {
+    return is_uniform(start, byte, half) && is_uniform(start + request - half, byte, half);
+}
+
 bool cmempool_poison_is_intact(const void *base, size_t request, size_t limit, uint8_t byte) {
-    const uint8_t *start = base;
-    if (request <= limit) return request == 0 || is_uniform(start, byte, request);
-    size_t half = limit / 2;
-    return half == 0 || (is_uniform(start, byte, half) && is_uniform(start + request - half, byte, half));
+    if (__builtin_expect(request > limit, 0)) return ends_are_intact(base, request, limit / 2, byte);
+    if (__builtin_expect(request > PATTERN_BYTES, 0)) return is_uniform(base, byte, request);
+    return memcmp(base, pattern_of(byte), request) == 0;
 }
 
 void cmempool_fill_slack(void *base, size_t request, size_t capacity, size_t limit) {
@@ -58,8 +70,9 @@ void cmempool_fill_slack(void *base, size_t request, size_t capacity, size_t lim
 
 bool cmempool_surroundings_are_intact(const void *base, size_t request, size_t capacity, size_t limit) {
     const uint8_t *start = base;
-    size_t slack = capacity - request;
-    if (slack > limit) slack = limit;
-    if (slack > 0 && !is_uniform(start + request, CMEMPOOL_CANARY, slack)) return false;
+    if (request < capacity) {
+        size_t slack = capacity - request;
+        if (!is_uniform(start + request, CMEMPOOL_CANARY, slack < limit ? slack : limit)) return false;
+    }
     return cmempool_zone_is_intact(start + capacity) && cmempool_zone_is_intact(start - CMEMPOOL_ZONE_BYTES);
 }

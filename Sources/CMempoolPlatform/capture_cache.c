@@ -131,7 +131,9 @@ static void start_check_interval(cmempool_recorded_thread *thread) {
 /// Forgets all keys, as another epoch has begun.
 static void empty_cache(cmempool_recorded_thread *thread) {
     for (int i = 0; i < CMEMPOOL_CAPTURE_SETS; i++) memset(thread->sets[i].keys, 0, sizeof thread->sets[i].keys);
-    for (int i = 0; i < CMEMPOOL_MEMOS; i++) thread->memos[i].frame = thread->memos[i].key = 0;
+    for (int is_put = 0; is_put < 2; is_put++) {
+        for (int i = 0; i < CMEMPOOL_MEMOS; i++) thread->memos[is_put][i].frame = thread->memos[is_put][i].key = 0;
+    }
     thread->epoch = __atomic_load_n(&epoch, __ATOMIC_RELAXED);
     start_check_interval(thread);
 }
@@ -398,8 +400,12 @@ static __attribute__((noinline)) cmempool_recorded_thread *prepare_thread(void) 
 // from the same place, frame for frame at the same address: then all loads can be made at once, from where the frames
 // lay last time. If all words are equal, a walk would have read the same, so it is the same stack.
 
-static cmempool_memo *memo_of(cmempool_recorded_thread *thread, const stack_word *own) {
-    return &thread->memos[((uintptr_t)own >> 4 ^ own[1] >> 2 ^ own[1] >> 7) % CMEMPOOL_MEMOS];
+typedef uintptr_t aligned_word_pair __attribute__((vector_size(2 * sizeof(uintptr_t)), may_alias));
+/// The two words of a frame; at any address, like `stack_word`.
+typedef aligned_word_pair word_pair __attribute__((aligned(1)));
+
+static cmempool_memo *memo_of(cmempool_recorded_thread *thread, const stack_word *own, bool is_put) {
+    return &thread->memos[is_put][((uintptr_t)own >> 4 ^ own[1] >> 2 ^ own[1] >> 7) % CMEMPOOL_MEMOS];
 }
 
 /// The stack if it is that of the memo; else 0.
@@ -409,15 +415,19 @@ static inline __attribute__((always_inline)) uint32_t remembered(const cmempool_
     if (memo->frame != (uintptr_t)own) return 0;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     uint32_t stack = memo->stack, count = memo->count;
-    const stack_word *frame = own;
-    uintptr_t differences = 0;
+    // The innermost frame was written just now, word by word; both words at once would have to wait for the stores.
+    uintptr_t innermost = (own[0] ^ memo->links[0].next) | (own[1] ^ memo->links[0].address);
+    word_pair others = {0, 0};
+    const cmempool_link *link = memo->links, *last = link + count - 1;
 #pragma clang loop unroll_count(4)
-    for (uint32_t i = 0; i < count; i++) {
-        differences |= (frame[0] ^ memo->links[i].next) | (frame[1] ^ memo->links[i].address);
-        // From the memo, not from the stack: nothing waits for anything. The frames lie further out than the caller's, so the
-        // memory is there.
-        frame = (const stack_word *)memo->links[i].next;
+    while (link < last) {
+        // Where the frame lies is taken from the memo, not from the stack: nothing waits for anything. The frames lie further
+        // out than the caller's, so the memory is there.
+        const word_pair *frame = (const word_pair *)link->next;
+        link++;
+        others |= *frame ^ *(const aligned_word_pair *)link;
     }
+    uintptr_t differences = innermost | others[0] | others[1];
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (differences || memo->frame != (uintptr_t)own || memo->stack != stack) return 0;
     return stack;
@@ -444,12 +454,11 @@ static __attribute__((noinline)) void remember(
     memo->frame = (uintptr_t)own;
 }
 
-// MARK: - The usual capture
+// MARK: - A stack by its key
 
 // The walk takes a nanosecond or two per frame, the time a load takes to give the address of the next; the hash goes on beside
 // it. It is NH over pairs of addresses, with 128-bit sums: one multiplication per two frames.
-__attribute__((noinline)) uint32_t cmempool_capture_stack_of(void *of_frame) {
-    stack_word *own = of_frame;
+static __attribute__((noinline)) uint32_t capture_by_key(stack_word *own, bool is_put) {
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
     if (__builtin_expect(!thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED), 0)) {
         thread = prepare_thread();
@@ -460,15 +469,6 @@ __attribute__((noinline)) uint32_t cmempool_capture_stack_of(void *of_frame) {
         __asm__ volatile("" : "+r"(stack));
         return stack;
     }
-
-    cmempool_memo *memo = memo_of(thread, own);
-    uint32_t same = remembered(memo, own);
-    if (same) {
-        if (__builtin_expect(--thread->until_check == 0, 0)) same = check_hit(thread, own, same);
-        __asm__ volatile("" : "+r"(same));
-        return same;
-    }
-
     uintptr_t runner_start = cmempool_job_runner_start + 1, runner_bytes = cmempool_job_runner_bytes;
     uint32_t limit = options.limit;
     // Two secrets per turn; the walk ends before the one at `end`.
@@ -542,7 +542,7 @@ finish:
             __asm__ volatile("" : "+r"(stack));
         } else if (base != 1) {
             // What async parents there are is not in the frames.
-            remember(memo, own, key, stack, count);
+            remember(memo_of(thread, own, is_put), own, key, stack, count);
         }
         return stack;
     }
@@ -552,8 +552,30 @@ finish:
     return stack;
 }
 
+// MARK: - Any capture
+
+static __attribute__((noinline)) uint32_t check_remembered(stack_word *own, uint32_t stack) {
+    return check_hit(cmempool_this_recorded_thread, own, stack);
+}
+
+// Small, and with calls at its end only: it saves no registers.
+__attribute__((noinline)) uint32_t cmempool_capture_stack_of(void *frame, bool is_put) {
+    stack_word *own = frame;
+    cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
+    if (__builtin_expect(
+            !thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED) || (uintptr_t)own < thread->low ||
+                (uintptr_t)own > thread->high - 2 * sizeof(uintptr_t),
+            0
+        ))
+        return capture_by_key(own, is_put);
+    uint32_t stack = remembered(memo_of(thread, own, is_put), own);
+    if (__builtin_expect(!stack, 0)) return capture_by_key(own, is_put);
+    if (__builtin_expect(--thread->until_check == 0, 0)) return check_remembered(own, stack);
+    return stack;
+}
+
 __attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
-    uint32_t stack = cmempool_capture_stack_of(__builtin_frame_address(0));
+    uint32_t stack = cmempool_capture_stack_of(__builtin_frame_address(0), false);
     __asm__ volatile("" : "+r"(stack));
     return stack;
 }

@@ -9,6 +9,8 @@
 
 _Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_model("initial-exec")));
 
+void *cmempool_default_core_pointer;
+
 static pthread_key_t thread_key;
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
 

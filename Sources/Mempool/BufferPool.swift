@@ -30,6 +30,7 @@ public final class BufferPool: Sendable {
         index = core.index
         isByWidth = configuration.layout.capacities.allSatisfy { $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
+        if isDefault { cmempool_set_default_core(Unmanaged.passUnretained(core).toOpaque()) }
         ForkSafety.install
         PoolHook.installed?.didCreatePool(
             core.index, core.name, configuration.layout.capacities, configuration.zeroing == .onPut)

@@ -20,7 +20,7 @@ public func getBuffer(_ size: Int) -> Buffer {
 @inlinable @inline(__always)
 public func putBuffer(_ buffer: Buffer) {
     if BufferPool.fastPut(buffer, pool: 0) { return }
-    BufferPool.shared.slowPut(buffer)
+    slowPutOfDefaultPool(buffer)
     cmempool_keep_frame()
 }
 
@@ -42,8 +42,9 @@ public func leaseBuffer(_ size: Int) -> Lease { Lease(defaultPoolBuffer: getBuff
 /// Reads the counters of the default pool; the same as ``BufferPool/stats()`` of ``BufferPool/shared``.
 public func getStats() -> PoolStats { BufferPool.shared.stats() }
 
-/// As `slowGet` of ``BufferPool/shared``, which is looked at only if it has to be. No method, as the caller would have
-/// to ask for the type first.
+// No methods: the caller would have to ask for the type first, and each call whether the default pool has been made.
+
+/// As `slowGet` of ``BufferPool/shared``.
 @usableFromInline @inline(never)
 func slowGetOfDefaultPool(_ size: Int) -> Buffer {
     if let buffer = unsampledGet(size, pool: 0) { return buffer }
@@ -51,4 +52,24 @@ func slowGetOfDefaultPool(_ size: Int) -> Buffer {
 }
 
 @inline(never)
-private func slowestGetOfDefaultPool(_ size: Int) -> Buffer { BufferPool.shared.slowestGet(size) }
+private func slowestGetOfDefaultPool(_ size: Int) -> Buffer {
+    do {
+        return try defaultCore._withUnsafeGuaranteedRef { try $0.get(size, from: cmempool_frame()) }
+    } catch {
+        fatalError("mempool: a get of \(size) bytes failed: \(error)")
+    }
+}
+
+/// As `slowPut` of ``BufferPool/shared``.
+@usableFromInline @inline(never)
+func slowPutOfDefaultPool(_ buffer: Buffer) {
+    defaultCore._withUnsafeGuaranteedRef { $0.put(buffer, from: cmempool_frame()) }
+    cmempool_keep_frame()
+}
+
+/// The core of the default pool. It lives as long as the process, so no reference need be counted.
+@inline(__always)
+private var defaultCore: Unmanaged<PoolCore> {
+    if let core = cmempool_default_core() { return .fromOpaque(core) }
+    return .passUnretained(BufferPool.shared.core)
+}

@@ -16,6 +16,20 @@ enum HotLayout {
     @inline(__always) static var poisoned: UInt8 { 1 }
     @inline(__always) static var kept: UInt8 { 2 }
 
+    // Pairs of halves in a ledger record that are stored as one word: what loads them as one does not wait for two stores.
+
+    /// The get's stack or thread in the low half, the put's in the high one.
+    @inline(__always) static var stacksWord: Int { 5 }
+    @inline(__always) static var threadsWord: Int { 6 }
+    /// Context, pool, bucket and flags.
+    @inline(__always) static var placeWord: Int { 7 }
+
+    /// A word of a ledger record.
+    @inline(__always)
+    static func word(_ word: Int, of record: UnsafeMutablePointer<LedgerRecord>) -> UnsafeMutablePointer<UInt64> {
+        UnsafeMutableRawPointer(record).assumingMemoryBound(to: UInt64.self) + word
+    }
+
     /// Where the words of a row of a shard are.
     @inline(__always)
     static func row(_ row: Int, of shard: UnsafeMutablePointer<UInt64>) -> UnsafeMutablePointer<UInt64> {
@@ -40,6 +54,15 @@ enum HotLayout {
         precondition(inProgress == LedgerState.inProgress.rawValue && returned == LedgerState.returned.rawValue)
         precondition(poisoned == LedgerFlags.poisoned)
         precondition(kept == LedgerFlags.kept)
+        typealias Record = LedgerRecord
+        precondition(MemoryLayout<Record>.offset(of: \.getStack) == stacksWord * 8)
+        precondition(MemoryLayout<Record>.offset(of: \.putStack) == stacksWord * 8 + 4)
+        precondition(MemoryLayout<Record>.offset(of: \.getThread) == threadsWord * 8)
+        precondition(MemoryLayout<Record>.offset(of: \.putThread) == threadsWord * 8 + 4)
+        precondition(MemoryLayout<Record>.offset(of: \.context) == placeWord * 8)
+        precondition(MemoryLayout<Record>.offset(of: \.pool) == placeWord * 8 + 4)
+        precondition(MemoryLayout<Record>.offset(of: \.bucket) == placeWord * 8 + 6)
+        precondition(MemoryLayout<Record>.offset(of: \.flags) == placeWord * 8 + 7)
         precondition(outstanding == LedgerState.outstanding.rawValue)
         for size in [1, 15, 16, 17, 511, 512, 513, 4096, 1 << 24, 1 << 47] {
             precondition(bin(of: size) == SizeHistogram.bin(of: size))

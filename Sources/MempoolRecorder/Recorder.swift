@@ -229,7 +229,8 @@ final class Recorder: Sendable {
     @inline(__always)
     private func didGet(_ pointer: UnsafePointer<GetEvent>) {
         // Field by field: a copy of the whole would wait for the stores that have just made it.
-        let stack = cmempool_capture_stack_of(pointer.pointee.frame)
+        ledger.prepareGet(slot: pointer.pointee.slot, generation: pointer.pointee.generation)
+        let stack = cmempool_capture_stack_of(pointer.pointee.frame, false)
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
@@ -286,7 +287,7 @@ final class Recorder: Sendable {
 
     @inline(__always)
     private func didPut(_ pointer: UnsafePointer<PutEvent>) {
-        let stack = cmempool_capture_stack_of(pointer.pointee.frame)
+        let stack = cmempool_capture_stack_of(pointer.pointee.frame, true)
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
@@ -372,7 +373,7 @@ final class Recorder: Sendable {
     }
 
     private func didRefuse(_ put: RefusedPut) {
-        let stack = cmempool_capture_stack_of(put.frame)
+        let stack = cmempool_capture_stack_of(put.frame, true)
         var finding = FindingRecord()
         finding.pool = UInt32(put.pool)
         finding.issuingPool = UInt32(put.issuingPool)
@@ -469,7 +470,7 @@ final class Recorder: Sendable {
     #if DEBUG
     private static let ownFrameAllowance = 8
     #else
-    private static let ownFrameAllowance = 3
+    private static let ownFrameAllowance = 2
     #endif
 
     private func startCapturing() {

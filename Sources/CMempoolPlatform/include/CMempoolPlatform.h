@@ -101,6 +101,15 @@ CMEMPOOL_INLINE cmempool_thread *_Nonnull cmempool_thread_current(void) { return
 /// Behind a call, keeps the caller's frame on the stack while the call runs: the call cannot become a jump.
 CMEMPOOL_INLINE void cmempool_keep_frame(void) { __asm__ volatile(""); }
 
+/// The core of the default pool once there is one.
+extern void *_Nullable cmempool_default_core_pointer;
+CMEMPOOL_INLINE void *_Nullable cmempool_default_core(void) {
+    return __atomic_load_n(&cmempool_default_core_pointer, __ATOMIC_ACQUIRE);
+}
+CMEMPOOL_INLINE void cmempool_set_default_core(void *_Nonnull core) {
+    __atomic_store_n(&cmempool_default_core_pointer, core, __ATOMIC_RELEASE);
+}
+
 /// The frame of the function that calls this.
 CMEMPOOL_INLINE void *_Nonnull cmempool_frame(void) { return __builtin_frame_address(0); }
 
@@ -129,6 +138,16 @@ CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_generation_at(const cmempool_cache *
 
 CMEMPOOL_INLINE void *_Nullable cmempool_base_at(const cmempool_cache *_Nonnull cache, uint32_t slot) {
     return cache->bases[slot];
+}
+
+/// Asks for the cache line of an address before it is written; reads and changes nothing.
+CMEMPOOL_INLINE void cmempool_prefetch_for_write(const void *_Nonnull address) {
+#if defined(__x86_64__)
+    // Processors without this instruction take it for one that does nothing.
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));
+#else
+    __builtin_prefetch(address, 1);
+#endif
 }
 
 CMEMPOOL_INLINE bool cmempool_magazine_has_slot(const cmempool_magazine *_Nonnull magazine) {
@@ -423,10 +442,17 @@ typedef struct cmempool_capture_set {
 } cmempool_capture_set;
 
 /// Stacks that are remembered with the addresses of their frames, and the most frames of such a stack.
+/// For gets and for puts each, as the get and the put of a loop must not take each other's place. A power of two.
 #define CMEMPOOL_MEMOS 8
 #define CMEMPOOL_MEMO_FRAMES 72
 
-/// A stack as it lay in memory when it was captured last: the two words of each frame.
+/// The two words of a frame; aligned, so that both are compared at once.
+typedef struct cmempool_link {
+    uintptr_t next;
+    uintptr_t address;
+} __attribute__((aligned(2 * sizeof(uintptr_t)))) cmempool_link;
+
+/// A stack as it lay in memory when it was captured last.
 typedef struct cmempool_memo {
     /// Where the stack began; 0 while the memo is being written.
     uintptr_t frame;
@@ -434,18 +460,16 @@ typedef struct cmempool_memo {
     uint64_t key;
     uint32_t stack;
     uint32_t count;
-    struct {
-        uintptr_t next, address;
-    } links[CMEMPOOL_MEMO_FRAMES];
+    cmempool_link links[CMEMPOOL_MEMO_FRAMES];
 } cmempool_memo;
 
 /// The most frames below a thread's first function: 3 on the main thread, 2 on others.
 #define CMEMPOOL_ROOT_FRAMES 8
 
-/// What the recorder keeps per thread: 27 KiB, reused by later threads.
+/// What the recorder keeps per thread: 36 KiB, reused by later threads.
 typedef struct cmempool_recorded_thread {
     cmempool_capture_set sets[CMEMPOOL_CAPTURE_SETS];
-    cmempool_memo memos[CMEMPOOL_MEMOS];
+    cmempool_memo memos[2][CMEMPOOL_MEMOS];
     /// Bounds of the stack. Once the root is known, `high` is where the frame of the thread's first function ends.
     uintptr_t low;
     uintptr_t high;
@@ -498,8 +522,9 @@ void cmempool_start_capturing(const cmempool_capture_options *_Nonnull options);
 
 /// The identifier of the calling thread's stack: the one libunwind gives, usually found by its frame pointers.
 uint32_t cmempool_capture_stack(void);
-/// As above, without the frames below that of a function that called this one, directly or not.
-uint32_t cmempool_capture_stack_of(void *_Nonnull frame);
+/// As above, without the frames below that of a function that called this one, directly or not. Gets and puts are remembered
+/// apart.
+uint32_t cmempool_capture_stack_of(void *_Nonnull frame, bool is_put);
 
 /// For tests: how many hits there are between two that are compared, on average; 1 compares each.
 void cmempool_set_check_interval(uint32_t hits);

@@ -94,6 +94,21 @@ package enum Sentences {
         }
     }
 
+    /// How a program ended that did not reach a clean exit, as far as that is known, and what follows for the findings.
+    static func death(_ ending: ProcessEnding) -> String {
+        if ending.isReplaced {
+            return
+                "The process replaced this program by another one, which has a recording of its own; what this one held then "
+                + "is listed as leaked."
+        }
+        guard ending.signal == nil, ending.status == nil else {
+            return "The program died without a clean exit; what it held then is listed as leaked."
+        }
+        return
+            "The program did not end in order, or this is a copy of the recording of one that runs; what it held then is "
+            + "listed as leaked."
+    }
+
     /// What to do.
     static func advice(_ finding: Finding) -> String {
         switch finding.kind {

@@ -98,10 +98,10 @@ struct ExecCommand: DoctorCommand {
             return
         }
         for entry in observation.diagnoses {
-            try output.write("Process \(entry.processID ?? 0)\n")
+            try output.write("Process \(entry.processID.map(String.init) ?? "of unknown number")\n")
             try output.write(entry.diagnosis)
             try output.write("\n")
         }
-        try output.write("\(observation.diagnoses.count) processes recorded: \(observation.verdict.rawValue).\n")
+        try output.write("\(observation.diagnoses.count) recordings: \(observation.verdict.rawValue).\n")
     }
 }

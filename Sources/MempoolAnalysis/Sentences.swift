@@ -55,7 +55,8 @@ package enum Sentences {
 
     /// What happened.
     static func happened(_ finding: Finding, _ circumstances: Circumstances) -> String {
-        let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times: "
+        // The cases of a finding have their stacks in common, and not what is said about bytes and times.
+        let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times; the first: "
         let lost =
             finding.isUnsampled == true
             ? " Its get was not among those that were watched."

@@ -59,7 +59,8 @@ struct SelftestResult: Encodable, Equatable {
 
 /// Runs the checks, each in a process of its own.
 struct Selftest {
-    var debugOptions: DebugOptions
+    /// What is promised, whatever the user has in MEMPOOL_DEBUG: that may ask for less.
+    private let debugOptions = DebugOptions("level=full")
 
     /// Runs everything.
     ///

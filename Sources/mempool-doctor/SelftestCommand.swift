@@ -31,13 +31,8 @@ struct SelftestCommand: DoctorCommand {
 
     func perform() throws -> Int32 {
         var output = try ReportOutput(outputOptions)
-        let debugOptions = DebugOptions.inherited
-        guard !debugOptions.isOff else {
-            throw DoctorFailure(
-                "MEMPOOL_DEBUG switches the recorder off; remove \"off\" from it", status: DoctorStatus.inconclusive)
-        }
         var progress = Progress()
-        let result = try Selftest(debugOptions: debugOptions).run(progress: &progress)
+        let result = try Selftest().run(progress: &progress)
         switch output.format {
         case .json: try output.write(result.renderJSON())
         case .text: try output.write(result.renderText(style: output.style))

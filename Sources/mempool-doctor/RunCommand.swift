@@ -65,7 +65,7 @@ struct RunCommand: DoctorCommand {
 
     func perform() throws -> Int32 {
         let debugOptions = DebugOptions.inherited
-        var output = try ReportOutput(report)
+        var output = try ReportOutput(report, reading: workload.input)
         if list {
             try output.write(WorkloadList.render())
             return DoctorStatus.healthy

@@ -90,8 +90,12 @@ struct BenchCommand: DoctorCommand {
             Message.note("this is a debug build: its figures say nothing about speed; build it with -c release")
         }
         var progress = Progress()
-        let report = benchmark.run { share, label in progress.draw(share: share, label) }
+        // The directory holds the signals back.
+        let report = benchmark.run(isInterrupted: HeldSignals.take) { share, label in
+            progress.draw(share: share, label)
+        }
         progress.clear()
+        guard let report else { throw DoctorFailure("interrupted", status: DoctorStatus.inconclusive) }
         switch output.format {
         case .json: try output.write(try report.json())
         case .text:

@@ -44,6 +44,8 @@ struct MempoolDoctor: ParsableCommand {
         if !observed.contains(CommandLine.arguments.dropFirst().first ?? "") {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
+            _ = InheritedSignals.mask
+            _ = InheritedSignals.ignoresBrokenPipe
         }
         let command: any ParsableCommand
         do {

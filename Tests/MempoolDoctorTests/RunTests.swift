@@ -260,6 +260,7 @@ import Testing
         let output = terminal.readToEnd()
         // Buffers that were in use at that moment are no findings.
         #expect(try process.finish().status == 2)
+        #expect(output.contains("? message  failed: the workload was killed by signal 2"), "\(output)")
         #expect(output.contains("? INCONCLUSIVE: could not observe message; interrupted before batch"))
         #expect(output.contains("message: the workload was killed by signal 2 (Interrupt) before it was done"))
         #expect(try FileManager.default.contentsOfDirectory(atPath: temporary) == [])

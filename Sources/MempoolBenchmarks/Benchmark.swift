@@ -85,6 +85,7 @@ package struct Benchmark {
             rows: rows,
             memory: curve,
             recorder: recorder,
+            peers: options.peers,
             missing: options.missing,
             failures: failures
         )

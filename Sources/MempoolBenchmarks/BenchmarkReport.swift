@@ -167,6 +167,8 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
     package var rows: [BenchmarkRow]
     package var memory: MemoryCurve?
     package var recorder: RecorderCost?
+    /// The allocators that the user named, by the names that stand in the rows.
+    package var peers: [Allocator] = []
     package var missing: [MissingPeer]
     /// What could not be measured, and why: one sentence each.
     package var failures: [String]

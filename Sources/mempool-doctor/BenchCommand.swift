@@ -134,12 +134,12 @@ struct BenchCommand: DoctorCommand {
             options.missing += instruments.missing
         }
         options.processors = BenchmarkOptions.availableProcessors
-        for path in peer {
-            do {
-                options.allocators.append(try AllocatorSearch.allocator(atPath: path))
-            } catch {
-                throw DoctorFailure("--peer: \(error)", status: DoctorStatus.usage)
-            }
+        do {
+            options.peers = AllocatorSearch.distinct(
+                try peer.map { path throws(WorkerFailure) in try AllocatorSearch.allocator(atPath: path) },
+                from: search.found.map(\.name))
+        } catch {
+            throw DoctorFailure("--peer: \(error)", status: DoctorStatus.usage)
         }
         return options
     }

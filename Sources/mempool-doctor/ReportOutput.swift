@@ -149,7 +149,7 @@ struct ReportOutput: ~Copyable {
         switch format {
         case .json: try write(JSONReporter.render(diagnosis.report))
         case .text where diagnosis.failure == nil: try write(TextReporter.render(diagnosis.report, style: style))
-        case .text where path != nil: try write("\(diagnosis.failure ?? "")\n")
+        case .text where path != nil: try write("\(PlainText.clean(diagnosis.failure ?? ""))\n")
         case .text: break
         }
     }

@@ -4,6 +4,7 @@ import ArgumentParser
 import FoundationEssentials
 import Glibc
 import MempoolBenchmarks
+import MempoolReporters
 
 extension BenchmarkGroup: ExpressibleByArgument {}
 
@@ -97,7 +98,7 @@ struct BenchCommand: DoctorCommand {
         progress.clear()
         guard let report else { throw DoctorFailure("interrupted", status: DoctorStatus.inconclusive) }
         switch output.format {
-        case .json: try output.write(try report.json())
+        case .json: try output.write(JSONReporter.render(report.document))
         case .text:
             try output.write(
                 BenchmarkText.render(report, unicode: output.style.unicode, color: output.style.color)

@@ -29,13 +29,6 @@ struct SelftestResult: Encodable, Equatable {
     var verdict: Verdict
     var checks: [Check]
 
-    /// In the form of JSONReporter: sorted keys, a line feed at the end.
-    func renderJSON() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
-    }
-
     /// A line for each check, then the verdict.
     func renderText(style: TextStyle) -> String {
         let width = checks.map(\.name.count).max() ?? 0

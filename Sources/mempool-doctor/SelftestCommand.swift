@@ -5,6 +5,7 @@ import FoundationEssentials
 import Glibc
 import MempoolAnalysis
 import MempoolReporters
+import MempoolReporters
 import MempoolWorkloads
 
 /// Plants every mistake on this machine and checks its report.
@@ -34,7 +35,7 @@ struct SelftestCommand: DoctorCommand {
         var progress = Progress()
         let result = try Selftest().run(progress: &progress)
         switch output.format {
-        case .json: try output.write(result.renderJSON())
+        case .json: try output.write(JSONReporter.render(result))
         case .text: try output.write(result.renderText(style: output.style))
         }
         switch result.verdict {

@@ -110,7 +110,7 @@ import Testing
         )
         let json = try doctor("report", "--format", "json", path, in: scratch)
         #expect(json.status == 2)
-        #expect(json.output == JSONReporter.render(.inconclusive(because: sentence)))
+        #expect(json.output == JSONReporter.render(Report.inconclusive(because: sentence)))
     }
 
     @Test func `Reading a recording leaves the user's MEMPOOL_DEBUG recording alone`() throws {

@@ -236,6 +236,16 @@ import Testing
                 == DoctorResult(status: 0, output: lines.joined() + "\n* runs when no workload is named\n", errors: ""))
     }
 
+    @Test func `The list is JSON where that is asked for`() throws {
+        let result = try doctor("run", "--list", "--format", "json", in: scratch)
+        #expect(result.status == 0)
+        #expect(result.json?["schemaVersion"] as? Int == 1)
+        let workloads = try #require(result.json?["workloads"] as? [[String: Any]])
+        #expect(workloads.map { $0["name"] as? String } == WorkloadCatalog.all.map(\.name))
+        #expect(workloads.map { $0["readsInput"] as? Bool } == [false, false, false, true])
+        #expect(workloads.allSatisfy { $0["isStandard"] as? Bool == true && $0["operations"] is Int })
+    }
+
     // MARK: - Interruption
 
     @Test func `Control-C stops the workload and those after it, and the verdict says so`() throws {

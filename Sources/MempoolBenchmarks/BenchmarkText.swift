@@ -39,7 +39,7 @@ package enum BenchmarkText {
         var result: [[BenchmarkRow]] = []
         for row in rows {
             if let last = result.last?.last, last.group == row.group,
-                row.group == .forms || row.group == .threads
+                [.forms, .zeroing, .threads].contains(row.group)
                     || (row.group == .recorder
                         ? last.workload == row.workload
                         : last.threads == row.threads && last.workload == row.workload)
@@ -271,7 +271,7 @@ extension BenchmarkGroup {
     /// Whether each row compares a subject of its own with one peer, instead of all with the same ones.
     var isList: Bool {
         switch self {
-        case .threads, .forms, .memory, .recorder: true
+        case .threads, .forms, .zeroing, .memory, .recorder: true
         case .pair, .mixed, .fifo, .handoff, .pages, .swift: false
         }
     }

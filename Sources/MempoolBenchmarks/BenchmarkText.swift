@@ -157,12 +157,10 @@ package enum BenchmarkText {
             [
                 "\(grouped(cost.buffers)) outstanding", megabytes(cost.residentBytes),
                 megabytes(Limits.residentBytesPerBuffer * Double(cost.buffers)),
-                "\(each(cost.residentBytes)) bytes each, \(each(cost.recordingBytes)) of them in the recording",
+                "\(each(cost.residentBytes)) bytes each",
             ],
-            [
-                "red zones between them", megabytes(cost.redZoneBytes), "-",
-                "\(each(cost.redZoneBytes)) bytes each; none with canary=0",
-            ],
+            ["  in the recording", megabytes(cost.recordingBytes), "-", ""],
+            ["  in red zones", megabytes(cost.redZoneBytes), "-", "none with canary=0"],
             [
                 "report on them", decimal(cost.reportSeconds, places: 2) + " s",
                 decimal(Limits.reportSeconds, places: 2) + " s",

@@ -251,18 +251,22 @@ import Testing
     @Test func `Control-C stops the workload and those after it, and the verdict says so`() throws {
         let terminal = try Pseudoterminal()
         let process = try DoctorProcess(
-            ["run", "message", "batch", "--operations", "1000000000", "--color", "never"],
+            ["run", "message", "batch", "--operations", "1000000000", "--plant", "leak:0.01", "--color", "never"],
             in: scratch,
             environment: ["TERM": "xterm"],
             terminal: terminal.path
         )
-        // The workload has begun when its recording is there.
+        // The workload has begun when its recording has a leak.
         let deadline = Date(timeIntervalSinceNow: 30)
         let temporary = scratch.file("tmp")
-        func isRecording() throws -> Bool {
-            try FileManager.default.subpathsOfDirectory(atPath: temporary).contains { $0.hasSuffix(".mempool") }
+        let reader = try Scratch()
+        func hasLeaked() throws -> Bool {
+            let names = try FileManager.default.subpathsOfDirectory(atPath: temporary)
+            guard let name = names.first(where: { $0.hasSuffix(".mempool") }) else { return false }
+            let live = try doctor("report", "\(temporary)/\(name)", "--format", "json", in: reader)
+            return live.status == 1 && live.output.contains("PlantedFaults")
         }
-        while try !isRecording() {
+        while try !hasLeaked() {
             try #require(Date() < deadline, "the workload did not start")
             usleep(2_000)
         }

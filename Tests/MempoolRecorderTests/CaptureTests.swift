@@ -48,6 +48,21 @@ struct CaptureTests {
         if fixture_has_frameless() { #expect(header.slowCaptures > 2 * 5 * 2 * 2 * 20) }
     }
 
+    @Test("without being told so, one cached stack in 1,024 is compared with what the unwinder gives")
+    func usualInterval() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            let isRun = fixture_run_threads(1, 1) { _ in for _ in 0..<100_000 { putBuffer(getBuffer(1)) } }
+            exit(isRun ? 0 : 1)
+        }
+        let header = try Recording(path: scratch.recording).header
+        try #require(header.unwinder == UnwinderKind.libunwind.rawValue)
+        // 200,000 captures. The distances are even in 1...2047, so the count scatters by 0.58 of its square root, 8; this is six of that.
+        #expect((147...244).contains(header.captureChecks), "\(header.captureChecks)")
+        #expect(header.captureMismatches == 0)
+    }
+
     @Test("taking every key for exact is found out")
     func naiveKeys() async throws {
         guard fixture_has_frameless() else { return }

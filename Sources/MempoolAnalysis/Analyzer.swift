@@ -178,6 +178,7 @@ package enum Analyzer {
         report.canary = CheckedBytes(limit: header.canaryLimit)
         report.guardedGets = Int(clamping: header.guardedGets)
         report.unguardedGets = Int(clamping: header.unguardedGets)
+        report.unzonedBuffers = Int(clamping: header.unzonedBuffers)
         if header.heldLimit > 0 { report.heldLimitSeconds = seconds(from: 0, to: header.heldLimit) }
         report.failedNotes = Int(clamping: header.failedNotes)
         report.captureChecks = Int(clamping: header.captureChecks)

@@ -220,8 +220,8 @@ package struct Benchmark {
                 buffers: plan.outstandingBuffers,
                 size: BenchmarkPlan.recordedSize,
                 stacks: BenchmarkPlan.outstandingStacks,
-                residentBytes: max(0, bare.resident - asleep.resident),
-                recordingBytes: bare.recording,
+                residentBytes: max(0, full.resident - asleep.resident),
+                recordingBytes: full.recording,
                 redZoneBytes: max(0, full.resident - bare.resident),
                 reportSeconds: report.seconds,
                 reportPeakBytes: Double(report.peakBytes)

@@ -110,12 +110,11 @@ package struct RecorderCost: Codable, Equatable, Sendable {
     package var size: Int
     /// From how many different stacks they were got.
     package var stacks: Int
-    /// Resident bytes beyond those of the same with the recorder asleep, the mapped recording among them; without
-    /// red zones.
+    /// Resident bytes beyond those of the same with the recorder asleep, the mapped recording and the red zones among them.
     package var residentBytes: Double
     /// Bytes of these on disk, in the recording.
     package var recordingBytes: Double
-    /// Resident bytes more with the red zones between buffers, which canary=0 turns off.
+    /// Bytes of these for the red zones between buffers: what is saved by canary=0, which turns them off.
     package var redZoneBytes: Double
     /// What `mempool-doctor report` takes for that recording.
     package var reportSeconds: Double

@@ -51,6 +51,8 @@ package enum LedgerFlags {
     package static let poolDestroyed: UInt8 = 4
     /// Lies, or lay, between guard pages.
     package static let guarded: UInt8 = 8
+    /// Has no red zones, as these had used up their memory when it was mapped.
+    package static let unzoned: UInt8 = 16
 }
 
 /// Where a get belongs: a scope, or a note made in one. Record 0 is never used.

@@ -137,6 +137,13 @@ package enum TextReporter {
         let canary =
             recorder.canary.bytes == 0 ? "off" : "\(behind) behind the request, and 32 B before and behind each buffer"
         canvas.paragraph("Canary: \(canary).", indent: "  ")
+        if recorder.unzonedBuffers > 0 {
+            canvas.paragraph(
+                "Red zones: \(Sentences.plural(recorder.unzonedBuffers, "buffer")) without, as the others' had used up their "
+                    + "memory: a write before or behind one of these is not noticed at its put.",
+                indent: "  ", .doubtful
+            )
+        }
         if recorder.guardedGets > 0 || recorder.unguardedGets > 0 {
             canvas.paragraph(
                 "Guard pages: around \(Sentences.plural(recorder.guardedGets, "get"))"

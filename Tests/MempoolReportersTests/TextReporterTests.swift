@@ -122,6 +122,7 @@ struct TextReporterTests {
         report.recorder?.canary = CheckedBytes(limit: 0)
         report.recorder?.guardedGets = 90
         report.recorder?.unguardedGets = 1200
+        report.recorder?.unzonedBuffers = 610_000
         report.recorder?.heldLimitSeconds = 2.5
         report.recorder?.failedNotes = 3
         report.recorder?.dropped.contexts = 4
@@ -130,6 +131,10 @@ struct TextReporterTests {
         #expect(lines().contains("  Poison: whole buffers."))
         #expect(lines().contains("  Canary: off."))
         #expect(lines().contains("  Guard pages: around 90 gets; 1,200 more found no room."))
+        #expect(
+            lines().contains(
+                "  Red zones: 610,000 buffers without, as the others' had used up their memory: a write before or behind one of "
+                    + "these is not noticed at its put."))
         #expect(lines().contains("  Held too long: longer than 2.5 s."))
         #expect(lines().contains("  Notes: 3 failed and are missing."))
         #expect(lines().contains("  Dropped, because the recording was full: 4 scopes and notes."))

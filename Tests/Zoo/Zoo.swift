@@ -37,6 +37,7 @@ enum Zoo {
         case "touch" where arguments.count == 2: await Touch.make(arguments[1])
         case "quarantine" where arguments.count == 2: Touch.measureQuarantine(Int(arguments[1]) ?? 1)
         case "exhaust" where arguments.count == 2: Touch.exhaust(Int(arguments[1]) ?? 0)
+        case "zones" where arguments.count == 2: Touch.outgrowZones(Int(arguments[1]) ?? 1)
         case "raw" where arguments.count == 1: Touch.useRaw()
         case "sampled-leak" where arguments.count == 2: Sampled.leak(Int(arguments[1]) ?? 0)
         case "sampled-threads" where arguments.count == 2: Sampled.leakOnThreads(Int(arguments[1]) ?? 0)
@@ -56,7 +57,7 @@ enum Zoo {
         let usage =
             "usage: zoo list | fault KIND PLACE | correct NAME | victim FILE THREADS SLOTS"
             + " | threads N | plugin FILE | libraries FOLDER | hoard N | signals nothing|pool|shared N | crash | touch NAME | quarantine N | exhaust N"
-            + " | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
+            + " | zones N | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
         let bytes = Array("zoo: \(reason)\n\(usage)\n".utf8)
         write(STDERR_FILENO, bytes, bytes.count)
         exit(64)

@@ -147,8 +147,9 @@ struct CaptureTests {
         #expect(header.captureMismatches == 0 && header.captureChecks > 100)
     }
 
-    /// A compiler of C, for a library that is made in the test.
-    private static let compiler = ["/usr/bin/cc", "/usr/bin/clang", "/usr/bin/gcc"].first { access($0, X_OK) == 0 }
+    /// Compilers of C, for a library that is made in the test.
+    private static let compilers: [String] = ["/usr/bin/cc", "/usr/bin/clang", "/usr/bin/gcc"]
+    private static let compiler = compilers.first { access($0, X_OK) == 0 }
 
     @Test(
         "stacks through a library stay right when others take its place",

@@ -211,7 +211,7 @@ struct AnalyzerTests {
 
     // MARK: - Figures
 
-    @Test func `The statistics are those of the seed`() throws {
+    @Test func `The six counters are those of the pool`() throws {
         var builder = builder()
         builder.count(pool: 0, row: 0) {
             $0.gets = 10

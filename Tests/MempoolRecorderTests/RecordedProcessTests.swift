@@ -75,6 +75,20 @@ struct RecordedProcessTests {
         #expect(outstanding(recording).map { Int($0.request) }.sorted() == Array(1...1000))
     }
 
+    @Test("a signal that nobody handles leaves the recording, and neither a block nor another status")
+    func terminated() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .signal(SIGTERM), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,exitcode=23,recording=\(path)")
+            leak(100)
+            raise(SIGTERM)
+        }
+        #expect(String(decoding: try #require(result).standardErrorContent, as: UTF8.self).isEmpty)
+        #expect(outstanding(try read(path)).map(\.request) == [100])
+    }
+
     @Test("a trap leaves everything that was outstanding in the recording")
     func crashed() async throws {
         let scratch = ScratchDirectory()

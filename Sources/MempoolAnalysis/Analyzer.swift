@@ -12,7 +12,7 @@ package enum Analyzer {
     /// - Throws: `RecordingError` if nothing of the file can be used. Damage that leaves something makes the report partial.
     package static func report(recordingAt path: String, options: AnalysisOptions) throws(RecordingError) -> Report {
         let recording = try Recording(path: path)
-        let symbolizer: any Symbolizer = options.namesFrames ? RuntimeSymbolizer() : OffsetSymbolizer()
+        let symbolizer: any Symbolizer = options.namesFrames ? ElfSymbolizer() : OffsetSymbolizer()
         return report(of: recording, options: options, symbolizer: symbolizer)
     }
 
@@ -38,7 +38,7 @@ package enum Analyzer {
         var recorder = recorderReport(of: recording, scan: groups.scan)
         recorder.damage += groups.damage
         recorder.partial = !recorder.damage.isEmpty
-        addNaming(to: &recorder, names: names, groups: groups, modules: recording.modules)
+        addNaming(to: &recorder, names: names, groups: groups)
 
         let kept = pools.map(\.report.kept.count).reduce(0, Counter.sum)
         let (verdict, reason) = verdict(findings: findings, recorder: recorder, ending: ending, kept: kept)
@@ -206,21 +206,11 @@ package enum Analyzer {
 
     /// Counts how many frames of the findings' stacks have a name, and for whose fault the others have none.
     private static func addNaming(
-        to report: inout RecorderReport, names: NamedAddresses, groups: RecordedGroups, modules: [Recording.Module]
+        to report: inout RecorderReport, names: NamedAddresses, groups: RecordedGroups
     ) {
-        let table = ModuleTable(modules)
-        var framesByPath: [String: Int] = [:]
-        for word in groups.words {
-            report.frames += 1
-            guard let only = names.frames[word]?.first, only.isUnnamed else { continue }
-            report.unnamedFrames += 1
-            framesByPath[table.module(of: word)?.path ?? "", default: 0] += 1
-        }
-        report.unnamedModules = names.unnamedModules.map { module in
-            var module = module
-            module.frames = framesByPath[module.path] ?? 0
-            return module
-        }
+        report.frames = groups.words.count
+        report.unnamedFrames = groups.words.count { names.frames[$0]?.first?.isUnnamed ?? false }
+        report.unnamedModules = names.unnamedModules
     }
 
     // MARK: - Time

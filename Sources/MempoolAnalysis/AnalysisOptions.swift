@@ -8,8 +8,6 @@ package struct AnalysisOptions: Sendable {
     package var exitedStatus: Int?
     /// How the process ended, if the caller saw it: the signal that killed it.
     package var killedBySignal: Int?
-    /// Whether frames get names. Without, all stay `module+0xoffset`.
-    package var namesFrames = true
 
     package init() {}
 }

@@ -13,7 +13,11 @@ enum ProcessState {
     /// What is known about the end of the process, the caller's own observation first.
     static func ending(of recording: Recording, options: AnalysisOptions) -> ProcessEnding {
         if recording.isCleanExit {
-            return ProcessEnding(kind: .exited, status: options.exitedStatus ?? Int(recording.header.exitStatus))
+            // A signal may come after all that is recorded.
+            return ProcessEnding(
+                kind: .exited, status: options.exitedStatus ?? Int(recording.header.exitStatus),
+                signal: options.killedBySignal
+            )
         }
         // How the program ended later does not matter to it.
         if recording.header.flags & RecordingHeader.snapshotFlag != 0 {

@@ -92,15 +92,3 @@ struct ModuleTable {
         path.split(separator: "/").last.map(String.init) ?? "?"
     }
 }
-
-/// Names nothing: for callers that only want offsets.
-package struct OffsetSymbolizer: Symbolizer {
-    package init() {}
-
-    package func name(_ words: Set<UInt64>, in modules: [Recording.Module]) -> NamedAddresses {
-        let table = ModuleTable(modules)
-        var result = NamedAddresses()
-        for word in words { result.frames[word] = [ModuleTable.unnamedFrame(word, in: table.module(of: word))] }
-        return result
-    }
-}

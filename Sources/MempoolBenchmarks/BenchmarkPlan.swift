@@ -46,6 +46,8 @@ package struct BenchmarkOptions: Sendable {
     package var isQuick = false
     /// The general allocators to measure against.
     package var allocators: [Allocator] = [.system]
+    /// Those that the user named besides.
+    package var peers: [Allocator] = []
     /// What watches malloc as the recorder watches the pool.
     package var instruments: [Instrument] = []
     /// Those of both that could not be found, for the report.
@@ -194,7 +196,7 @@ struct BenchmarkPlan: Sendable, Equatable {
         _ options: BenchmarkOptions
     ) -> RowPlan {
         var contenders = [contender("mempool", .plain, workload, size: size, threads: threads)]
-        for allocator in options.allocators {
+        for allocator in options.allocators + options.peers {
             var peer = contender(allocator.name, .malloc, workload, size: size, threads: threads)
             peer.preload = allocator.path
             contenders.append(peer)

@@ -206,6 +206,7 @@ package enum BenchmarkText {
         if report.rows.contains(where: { $0.measurements.contains(where: \.isEstimate) }) {
             lines.append("         ~ too few quiet samples: the lower quartile of all, rather too high than too low")
         }
+        lines += report.peers.map { "peer:    \($0.name) is \($0.path ?? "")" }
         if !report.missing.isEmpty {
             let names = report.missing.map(\.name).joined(separator: ", ")
             var packages: [String] = []

@@ -73,9 +73,7 @@ private func makeFile(_ options: RecorderOptions) throws -> RecordingFile {
         do {
             return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
         } catch let error as RecordingFileError where error.errorNumber == EEXIST {
-            let other = "\(path).\(getpid())"
-            printLine("\(path) exists and is kept; recording to \(other) (put %p into recording= for the process id)")
-            return try RecordingFile(path: other, ledgerLimit: options.ledgerLimit)
+            return try makeFileBeside(path, options)
         } catch let error as RecordingFileError {
             printLine(
                 "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written."
@@ -104,6 +102,26 @@ private func makeFile(_ options: RecorderOptions) throws -> RecordingFile {
         printLine(
             "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written")
         return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
+    }
+}
+
+/// More programs than these, one after the other in one process, are one that restarts itself without end.
+private let generationLimit = 100
+
+/// The file with the process identifier added to its name, and `.2` and so on if there is such a one too: a program that replaces
+/// itself by another one keeps its identifier.
+private func makeFileBeside(_ path: String, _ options: RecorderOptions) throws -> RecordingFile {
+    var other = "\(path).\(getpid())"
+    var generation = 1
+    while true {
+        do {
+            let file = try RecordingFile(path: other, ledgerLimit: options.ledgerLimit)
+            printLine("\(path) exists and is kept; recording to \(other) (put %p into recording= for the process id)")
+            return file
+        } catch let error as RecordingFileError where error.errorNumber == EEXIST && generation < generationLimit {
+            generation += 1
+            other = "\(path).\(getpid()).\(generation)"
+        }
     }
 }
 

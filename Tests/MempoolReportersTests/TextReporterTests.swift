@@ -37,7 +37,7 @@ struct TextReporterTests {
     /// Reports of recordings, by the name of their rendering.
     static let recorded: [String: @Sendable () throws -> Report] = [
         "bytes": RecordedReport.bytes, "holding": RecordedReport.holding, "live": RecordedReport.live,
-        "sampled": RecordedReport.sampled, "advice": RecordedReport.advice,
+        "sampled": RecordedReport.sampled, "advice": RecordedReport.advice, "several": RecordedReport.several,
     ]
 
     @Test(arguments: recorded.keys.sorted(), [80, 120])
@@ -76,6 +76,29 @@ struct TextReporterTests {
             #expect(!TextReporter.render(report, style: TextStyle(maximumFindings: nil)).isEmpty)
             #expect(JSONReporter.render(report) != "{}\n")
         }
+    }
+
+    @Test func `Frames that are only counted are called the system's only if they are`() {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        func lines(_ stack: [Frame]) -> [Substring] {
+            leak.stacks.get = stack
+            report.findings = [leak]
+            return TextReporter.render(report, style: TextStyle()).split(separator: "\n").filter { $0.contains("…") }
+        }
+        let (read, start) = (SampleReports.read, SampleReports.start)
+        #expect(lines([read, SampleReports.thunk, start, start]) == ["       … 2 frames of the system"])
+        let stripped = Frame(function: "App.run()", module: "app")
+        #expect(lines([read, stripped, start, start]) == ["       … 3 frames without lines"])
+        #expect(lines([read]) == [])
+    }
+
+    @Test func `One frame with a name is one`() {
+        var report = SampleReports.healthy()
+        report.recorder?.frames = 1
+        #expect(
+            TextReporter.render(report, style: TextStyle()).contains(
+                "  Not named: nothing; the 1 frame has a name.\n"))
     }
 
     @Test func `A report of what could not be observed is short`() {

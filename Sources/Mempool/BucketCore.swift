@@ -33,8 +33,6 @@ struct BucketCore: ~Copyable, Sendable {
         var lentCount = 0
         var allocations: UInt64 = 0
         var trimmed: UInt64 = 0
-        /// Pairs that the slots' generations counted before this bucket had them.
-        var inheritedPairs: UInt64 = 0
     }
 
     let state = Guarded(State())
@@ -147,7 +145,6 @@ struct BucketCore: ~Copyable, Sendable {
         state.slotCount += count
         for index in (0..<count).reversed() {
             SlotTable.bases[first + index] = slab.base + index * strideBytes
-            state.inheritedPairs += SlotTable.generation(of: first + index) / 2
             state.stacks.pushVacant(first + index)
         }
     }
@@ -283,11 +280,11 @@ struct BucketCore: ~Copyable, Sendable {
                     total += generation / 2
                     stats.inUse += Int64(generation & 1)
                 }
+                total -= slab.inheritedPairs
             }
             stats.allocations = state.allocations
             stats.trimmed = state.trimmed
             stats.idle = Int64(state.slotCount - state.stacks.vacantCount - state.lentCount) - stats.inUse
-            total -= state.inheritedPairs
         }
         stats.wrongCapacity = wrongCapacityPuts.load(ordering: .relaxed)
         stats.gets = total + UInt64(stats.inUse)

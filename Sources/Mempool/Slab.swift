@@ -11,6 +11,8 @@ struct Slab {
     let strideBytes: Int
     /// Mapped bytes before the first buffer.
     let shiftBytes: Int
+    /// Pairs that the slots' generations counted before the bucket had them. Kept here, so that it goes with them.
+    let inheritedPairs: UInt64
     /// A bit per slot: set while the slot has no memory of its own.
     private var vacancy: [UInt64]
 
@@ -22,6 +24,7 @@ struct Slab {
         self.base = base
         self.strideBytes = strideBytes
         self.shiftBytes = shiftBytes
+        inheritedPairs = (firstSlot..<firstSlot + slotCount).reduce(0) { $0 + SlotTable.generation(of: $1) / 2 }
         vacancy = Array(repeating: .max, count: (slotCount + 63) / 64)
     }
 

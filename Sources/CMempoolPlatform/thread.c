@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,8 +31,17 @@ void cmempool_register_thread(cmempool_thread *thread) {
 
 uint32_t cmempool_read_thread_id(void) { return cmempool_this_thread.thread_id = (uint32_t)syscall(SYS_gettid); }
 
-static void *run_body(void *body) {
-    ((void (*)(void))body)();
+struct thread_start {
+    const char *name;
+    void (*body)(void);
+};
+
+static void *run_body(void *argument) {
+    struct thread_start start = *(struct thread_start *)argument;
+    free(argument);
+    // By the thread itself: nobody else may name it, as it may have ended.
+    pthread_setname_np(pthread_self(), start.name);
+    start.body();
     return NULL;
 }
 
@@ -39,7 +49,13 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
-    if (pthread_attr_init(&attributes) != 0) return false;
+    struct thread_start *start = malloc(sizeof *start);
+    if (!start) return false;
+    *start = (struct thread_start){name, body};
+    if (pthread_attr_init(&attributes) != 0) {
+        free(start);
+        return false;
+    }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 << 10);
     // The program's signals are for the program's threads; but for the one that Swift's backtracer stops all threads with
@@ -47,10 +63,10 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     sigfillset(&all);
     sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&thread, &attributes, run_body, (void *)body);
+    int failure = pthread_create(&thread, &attributes, run_body, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    if (failure == 0) pthread_setname_np(thread, name);
+    if (failure != 0) free(start);
     return failure == 0;
 }
 

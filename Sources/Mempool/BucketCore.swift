@@ -151,16 +151,18 @@ struct BucketCore: ~Copyable, Sendable {
 
     // MARK: - Put
 
-    /// Takes all but `kept` slots of a magazine, those first that share cache lines. Returns how many were trimmed because
-    /// the budget is used up.
+    /// Takes all but `kept` slots of a magazine, those first that share cache lines. Returns how many went to the shelf, and how
+    /// many were trimmed because the budget is used up.
     ///
     /// The magazine changes while the lock is held: a fork, which takes the lock first, finds each slot in one place only.
-    func shelve(_ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget) -> Int {
+    func shelve(
+        _ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget
+    ) -> (shelved: Int, trimmed: Int) {
         let slots = magazine.pointee.bottom
         let count = magazine.pointee.top - slots - kept
-        guard count > 0 else { return 0 }
+        guard count > 0 else { return (0, 0) }
         return withUnsafeTemporaryAllocation(of: UInt32.self, capacity: LineOrder.slotLimit) { scratch in
-            guard let ordered = scratch.baseAddress else { return 0 }
+            guard let ordered = scratch.baseAddress else { return (0, 0) }
             LineOrder.arrange(slots, count: count + kept, into: ordered)
             return state.withLock { state in
                 let room = state.credit.reserve(count, of: accountedBytes, from: budget)
@@ -169,12 +171,12 @@ struct BucketCore: ~Copyable, Sendable {
                 state.trimmed += UInt64(count - room)
                 slots.update(from: ordered + count, count: kept)
                 magazine.pointee.top = slots + kept
-                return count - room
+                return (room, count - room)
             }
         }
     }
 
-    /// Takes one slot of a thread without a magazine. Returns whether it was trimmed.
+    /// Takes one slot of a thread without a magazine. Returns whether it went to the shelf; otherwise it was trimmed.
     func shelve(slot: Int, budget: IdleBudget) -> Bool {
         var entry = UInt32(truncatingIfNeeded: slot)
         return state.withLock { state in
@@ -185,7 +187,7 @@ struct BucketCore: ~Copyable, Sendable {
                 vacate(slot, &state)
                 state.trimmed += 1
             }
-            return !hasRoom
+            return hasRoom
         }
     }
 

@@ -14,6 +14,7 @@ void *cmempool_default_core_pointer;
 
 static pthread_key_t thread_key;
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+static bool has_thread_key;
 
 static void thread_ended(void *thread) {
     // Another key's destructor may use the pool after this one; the pool then registers the thread again.
@@ -21,12 +22,13 @@ static void thread_ended(void *thread) {
     cmempool_thread_exit(thread);
 }
 
-static void make_thread_key(void) { pthread_key_create(&thread_key, thread_ended); }
+static void make_thread_key(void) { has_thread_key = pthread_key_create(&thread_key, thread_ended) == 0; }
 
-void cmempool_register_thread(cmempool_thread *thread) {
+bool cmempool_register_thread(cmempool_thread *thread) {
     pthread_once(&thread_key_once, make_thread_key);
+    if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
-    pthread_setspecific(thread_key, thread);
+    return true;
 }
 
 uint32_t cmempool_read_thread_id(void) { return cmempool_this_thread.thread_id = (uint32_t)syscall(SYS_gettid); }
@@ -70,8 +72,17 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     return failure == 0;
 }
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
 void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+#if __has_feature(thread_sanitizer)
+    // It ends the program when a thread holds more than 64 mutexes, which seven pools have together.
+    (void)before, (void)in_parent, (void)in_child;
+#else
     pthread_atfork(before, in_parent, in_child);
+#endif
 }
 
 void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }

@@ -1,6 +1,7 @@
 // Pools that begin and end while a recorder watches, in processes of their own.
 
 import CMempoolPlatform
+import CaptureFixtures
 import Foundation
 import Mempool
 import MempoolRecording
@@ -46,5 +47,22 @@ import Testing
             putBuffer(getBuffer(100))
             exit(4)
         }
+    }
+
+    @Test func `A signal while space is reserved costs nothing`() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            setenv("MEMPOOL_DEBUG", "full,quiet,recording=\(path)", 1)
+            fixture_interrupt_fallocate(1)
+            putBuffer(getBuffer(100))
+            fixture_interrupt_fallocate(3)
+            for _ in 0..<20_000 { _ = getBuffer(100) }
+            exit(0)
+        }
+        let recording = try Recording(path: path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag != 0)
+        #expect(recording.pools.first?.rows.first?.gets == 20_001)
+        #expect(recording.header.dropped.ledger == 0)
     }
 }

@@ -44,8 +44,13 @@ uint32_t cmempool_mean_sample_interval;
 cmempool_placer cmempool_get_placer;
 cmempool_place_taker cmempool_put_placer;
 
-// A page of its own: the kernel wipes whole pages.
-__attribute__((aligned(4096))) void *cmempool_recorder_root_page[4096 / sizeof(void *)];
+// A page of its own: the kernel wipes whole pages, of 64 KiB on some machines.
+#if defined(__x86_64__)
+#define ROOT_BYTES 4096
+#else
+#define ROOT_BYTES 65536
+#endif
+__attribute__((aligned(ROOT_BYTES))) void *cmempool_recorder_root_page[ROOT_BYTES / sizeof(void *)];
 
 void cmempool_set_recorder_root(void *root) {
     madvise(cmempool_recorder_root_page, sizeof cmempool_recorder_root_page, MADV_WIPEONFORK);
@@ -69,7 +74,11 @@ uint64_t cmempool_now(void) {
 const char *cmempool_secure_getenv(const char *name) { return secure_getenv(name); }
 
 int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {
-    if (fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0 && errno != EOPNOTSUPP) return errno;
+    // Some file systems give up what they have allocated so far when a signal arrives, and say so.
+    while (fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0) {
+        if (errno == EOPNOTSUPP) break;
+        if (errno != EINTR) return errno;
+    }
     // Allocation alone is not enough everywhere: a file system may need blocks again when the page is first written.
     if (madvise((char *)base + offset, bytes, MADV_POPULATE_WRITE) == 0) return 0;
     if (errno != EINVAL) return errno == EFAULT ? ENOSPC : errno;

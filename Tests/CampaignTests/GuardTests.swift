@@ -29,7 +29,7 @@ import Testing
             #expect(recording.findings.count == 1)
             announcedLine = try #require(end.output.split(separator: "\n").first.flatMap { Int($0) }, "\(end.output)")
             let words = try #require(recording.stack(finding.accessStack))
-            let names = RuntimeSymbolizer().name(Set(words), in: recording.modules)
+            let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             site = words.lazy.compactMap { names.frames[$0]?.first { $0.file?.contains("Tests/Zoo/") == true } }.first
         }
 
@@ -40,7 +40,7 @@ import Testing
         /// The functions of one of its stacks.
         func functions(_ stack: UInt32) -> [String] {
             let words = recording.stack(stack) ?? []
-            let names = RuntimeSymbolizer().name(Set(words), in: recording.modules)
+            let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             return words.flatMap { names.frames[$0] ?? [] }.map(\.function)
         }
     }

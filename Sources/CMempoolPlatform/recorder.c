@@ -69,7 +69,8 @@ uint64_t cmempool_now(void) {
 const char *cmempool_secure_getenv(const char *name) { return secure_getenv(name); }
 
 int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {
-    if (fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0 && errno != EOPNOTSUPP) return errno;
+    if (descriptor >= 0 && fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0 && errno != EOPNOTSUPP)
+        return errno;
     // Allocation alone is not enough everywhere: a file system may need blocks again when the page is first written.
     if (madvise((char *)base + offset, bytes, MADV_POPULATE_WRITE) == 0) return 0;
     if (errno != EINVAL) return errno == EFAULT ? ENOSPC : errno;

@@ -39,7 +39,7 @@ struct FindingTable {
             return false
         }
         guard file.reserve(.findings, count: groups.count + 1) != nil else {
-            file.header.pointee.dropped.findings += 1
+            file.countDropped(&file.header.pointee.dropped.findings)
             return false
         }
         var finding = finding

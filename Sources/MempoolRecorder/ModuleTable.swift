@@ -57,7 +57,7 @@ struct ModuleTable {
         guard known.insert(Key(base: module.base, end: module.end, path: path)).inserted else { return }
         let position = known.count - 1
         guard file.reserve(.modules, count: position + 1) != nil else {
-            file.header.pointee.dropped.modules += 1
+            file.countDropped(&file.header.pointee.dropped.modules)
             return
         }
         var record = ModuleRecord()

@@ -202,7 +202,7 @@ final class Recorder: Sendable {
                 file.reserve(.counters, count: (pool + 1) * rows) != nil,
                 file.reserve(.histograms, count: (pool + 1) * SizeHistogram.binCount) != nil
             else {
-                file.header.pointee.dropped.pools += 1
+                file.countDropped(&file.header.pointee.dropped.pools)
                 return
             }
             var record = PoolRecord()
@@ -281,7 +281,7 @@ final class Recorder: Sendable {
 
     @inline(never)
     private func didDropGet(_ context: UInt32) {
-        atomicAdd(&file.header.pointee.dropped.ledger, 1)
+        file.countDropped(&file.header.pointee.dropped.ledger)
         if context != 0 { scopes.didPut(context) }
     }
 

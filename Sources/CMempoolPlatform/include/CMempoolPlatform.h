@@ -625,3 +625,4 @@ const char *_Nullable cmempool_secure_getenv(const char *_Nonnull name);
 int cmempool_reserve(int descriptor, void *_Nonnull base, uint64_t offset, uint64_t bytes);
 
 #endif
+/// A descriptor of -1 leaves it to the mapping alone, for which Linux 5.14 is needed.

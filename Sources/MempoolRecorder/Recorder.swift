@@ -538,8 +538,11 @@ func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
 
 /// Writes one line to standard error in a single call, so that lines of several processes do not mix.
 func printLine(_ text: String) {
-    let line = "mempool: " + text + "\n"
-    var bytes = Array(line.utf8)
-    _ = bytes.withUnsafeMutableBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    var line = "mempool: " + text + "\n"
+    line.withUTF8 { bytes in
+        bytes.withMemoryRebound(to: CChar.self) { characters in
+            if let start = characters.baseAddress { cmempool_print(start, characters.count) }
+        }
+    }
 }
 #endif

@@ -623,6 +623,9 @@ const char *_Nullable cmempool_secure_getenv(const char *_Nonnull name);
 
 /// Reserves file space and maps it writable, so that a full disk is an error number and never a signal. 0 or errno.
 int cmempool_reserve(int descriptor, void *_Nonnull base, uint64_t offset, uint64_t bytes);
+/// Writes to standard error, and does without if that is gone: no signal comes of it. Any thread.
+void cmempool_print(const char *_Nonnull text, size_t bytes);
+
 
 #endif
 /// A descriptor of -1 leaves it to the mapping alone, for which Linux 5.14 is needed.

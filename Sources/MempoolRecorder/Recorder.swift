@@ -109,7 +109,7 @@ final class Recorder: Sendable {
             ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount + ScopeTable.heapBytes)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
-        modules.refresh(strings: &strings, executable: executable)
+        modules.enter(LoadedImages(epoch: cmempool_module_epoch()), strings: &strings, executable: executable)
         cold = Guarded(Cold(strings: strings, modules: modules, findings: FindingTable(file: file)))
         // Last, so that a file whose set-up was cut short is not taken for a recording.
         cmempool_store64_release(file.base.assumingMemoryBound(to: UInt64.self), RecordingLayout.magic)
@@ -499,7 +499,11 @@ final class Recorder: Sendable {
 
     /// Enters images loaded since the last time.
     func refreshModules() {
-        cold.withLock { $0.modules.refresh(strings: &$0.strings, executable: executable) }
+        let epoch = cmempool_module_epoch()
+        guard cold.withLock({ $0.modules.epoch != epoch }) else { return }
+        // Outside: the loader has a lock of its own, and a program that holds it may make a finding.
+        let images = LoadedImages(epoch: epoch)
+        cold.withLock { $0.modules.enter(images, strings: &$0.strings, executable: executable) }
     }
 
     // MARK: - Counters
@@ -528,6 +532,7 @@ extension UnsafeMutablePointer<RecordingHeader> {
         (UnsafeMutableRawPointer(self) + (MemoryLayout<RecordingHeader>.offset(of: path) ?? 0))
             .assumingMemoryBound(to: UInt64.self)
     }
+            did_load: { Recorder.withCurrent { $0.refreshModules() } },
 }
 
 /// Adds to a counter that several threads count in.

@@ -95,7 +95,9 @@ struct RecorderDiagnostics: DiagnosticsRecorder {
 
     func willUseNotes() { recorder?.attention.bitwiseOr(Attention.notes, ordering: .relaxed) }
 
-    func setHandler(_ handler: (@Sendable (Diagnostics.Finding) -> Void)?) { recorder?.delivery.setHandler(handler) }
+    func setHandler(_ handler: FindingDelivery.Handler?) -> FindingDelivery.Handler? {
+        recorder?.delivery.setHandler(handler)
+    }
 
     func keep(slot: Int, generation: UInt32) {
         guard let recorder, !recorder.ledger.keep(slot: slot, generation: generation) else { return }
@@ -126,11 +128,7 @@ extension Recorder {
         let scope = Diagnostics.currentScope.get()
         if attention & Attention.notes != 0, let note = Diagnostics.currentNote.get() {
             do {
-                // Without a note meanwhile: gets that the note makes would ask it again.
-                let wasInside = cmempool_step_out()
-                defer { cmempool_step_in(wasInside) }
-                let text = try Diagnostics.currentNote.withValue(nil) { try note() }
-                return scopes.didGet(in: scope, note: text)
+                return scopes.didGet(in: scope, note: try text(of: note))
             } catch {
                 atomicAdd(&file.header.pointee.failedNotes, 1)
             }
@@ -138,8 +136,16 @@ extension Recorder {
         return scopes.didGet(in: scope)
     }
 
-    /// Counts a kept buffer whose get was not sampled. Its put is not seen: it counts until its slot is kept again.
-    func keepUnsampled(slot: Int, generation: UInt32) {
+    /// What a note says. It is asked as from outside of the pool, and only that.
+    private func text(of note: () throws -> String) throws -> String {
+        let wasInside = cmempool_step_out()
+        defer { cmempool_step_in(wasInside) }
+        // Without a note meanwhile: gets that the note makes would ask it again.
+        return try Diagnostics.currentNote.withValue(nil) { try note() }
+    }
+
+    /// Counts a kept buffer whose get was not sampled. Its put is not seen: it counts to the end.
+    func keepUnsampled(slot: Int) {
         unsampledKept.withLock { kept in
             guard kept[slot] != nil || kept.count < Self.unsampledKeptLimit else { return }
             if kept.updateValue(generation, forKey: slot) == nil { atomicAdd(&file.header.pointee.keptBuffers, 1) }
@@ -165,7 +171,10 @@ extension Recorder {
 
     /// Hands over what waits for a moment without locks.
     func deliverPending() {
-        guard attention.load(ordering: .relaxed) & Attention.pending != 0 else { return }
+        // What the handler itself causes must not take the others along: they wait for a call outside of it.
+        guard attention.load(ordering: .relaxed) & Attention.pending != 0, !Diagnostics.isInHandler.get() else {
+            return
+        }
         // First, so that what is added from here on asks for attention again.
         attention.bitwiseAnd(~Attention.pending, ordering: .acquiringAndReleasing)
         delivery.deliverPending()

@@ -76,6 +76,12 @@ package struct ContextRecord: BitwiseCopyable, Sendable {
     package init() {}
 }
 
+    /// Whether this is the scope or note that an earlier copy of the record was, so that a text read between the two is its own.
+    package func isUnchanged(since earlier: ContextRecord) -> Bool {
+        state != 0 && earlier.state != 0 && beginTime == earlier.beginTime && name == earlier.name
+            && note == earlier.note
+    }
+
 /// An ELF image of the process.
 package struct ModuleRecord: BitwiseCopyable, Sendable {
     /// Load bias: what is added to the addresses in the file.

@@ -303,22 +303,60 @@ final class Recorder: Sendable {
             // What has guard pages needs no tool, and its capacity may reach beyond them.
             let hasTools = cmempool_has_tools() && region == nil
             if hasTools, let base { cmempool_tools_show(base, capacity) }
-            if let damage = damage(around: base, request: request, capacity: capacity, region) {
-                addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
-            }
+            let damage = damage(around: base, request: request, capacity: capacity, region)
             let time = cmempool_now()
-            if time &- record.pointee.getTime > heldLimit { addHeld(record.pointee, pointer.pointee, time, stack) }
-            // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
-            let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && region == nil
-            if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
-            ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
-            if hasTools, let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
+            if _slowPath(damage != nil || time &- record.pointee.getTime > heldLimit) {
+                return didPut(pointer, record, damage, isGuarded: region != nil, time: time, stack: stack)
+            }
+            settle(pointer, record, isGuarded: region != nil, time: time, stack: stack)
             if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
         guard let row = counters(pool, bucketRow) else { return }
         // While gets are sampled, a put by address may be that of any buffer.
         if sampling != nil, record == nil { return }
         if row.pointee.capacity > 0, let shard = shard(pool) {
+        countPut(pool, bucketRow)
+    }
+
+    /// A put with findings. They are made last: who is told of them finds the buffer put, and not a leak as well.
+    @inline(never)
+    private func didPut(
+        _ pointer: UnsafePointer<PutEvent>, _ record: UnsafeMutablePointer<LedgerRecord>, _ damage: Damage?,
+        isGuarded: Bool, time: UInt64, stack: UInt32
+    ) {
+        let event = pointer.pointee
+        let owned = record.pointee
+        settle(pointer, record, isGuarded: isGuarded, time: time, stack: stack)
+        countPut(event.pool, event.bucketRow)
+        if let damage { addOverrun(owned, event.slot, damage, event.capacity, stack) }
+        if time &- owned.getTime > heldLimit { addHeld(owned, event, time, stack) }
+        if owned.context != 0 { scopes.didPut(owned.context) }
+    }
+
+    /// Enters the put of a whole buffer whose bytes were looked at.
+    @inline(__always)
+    private func settle(
+        _ pointer: UnsafePointer<PutEvent>, _ record: UnsafeMutablePointer<LedgerRecord>, isGuarded: Bool, time: UInt64,
+        stack: UInt32
+    ) {
+        let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
+        // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
+        let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && !isGuarded
+        if isPoisoned, let base {
+            let request = Int(truncatingIfNeeded: record.pointee.request)
+            bytes.poison(base, request: request, with: poisonBytes[pointer.pointee.pool])
+        }
+        let generation = pointer.pointee.generation
+        ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
+        if cmempool_has_tools(), !isGuarded, let base {
+            cmempool_tools_did_put(base, pointer.pointee.capacity, pointer.pointee.isPooled)
+        }
+    }
+
+    /// Counts the put of a whole buffer.
+    @inline(__always)
+    private func countPut(_ pool: Int, _ bucketRow: Int) {
+        guard let row = counters(pool, bucketRow) else { return }
             cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
             highWater.didPut(row: bucketRow, shard)
         } else {
@@ -331,19 +369,20 @@ final class Recorder: Sendable {
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
         let record = ledger.outstanding(slot: event.slot, generation: event.generation)
         if let record {
+        let context = record?.pointee.context ?? 0
+        var overrun: (record: LedgerRecord, damage: Damage)?
             let region = guarded?.region(ofSlot: event.slot)
             if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)) {
                 let hasTools = cmempool_has_tools() && region == nil
                 if hasTools { cmempool_tools_show(base, event.capacity) }
                 let request = Int(truncatingIfNeeded: record.pointee.request)
-                if let damage = damage(around: base, request: request, capacity: event.capacity, region) {
-                    addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
+                overrun = damage(around: base, request: request, capacity: event.capacity, region).map {
+                    (record.pointee, $0)
                 }
                 if hasTools { cmempool_tools_did_put(base, event.capacity, false) }
             }
             ledger.recordPut(
                 record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)
-            if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
@@ -355,6 +394,7 @@ final class Recorder: Sendable {
             if sampling == nil || record != nil { highWater.didPut(pool: event.pool, row: event.bucketRow) }
         }
         var finding = FindingRecord()
+        if let overrun { addOverrun(overrun.record, event.slot, overrun.damage, event.capacity, stack) }
         finding.kind = FindingKind.wrongCapacity.rawValue
         finding.pool = UInt32(event.pool)
         finding.issuingPool = UInt32(event.pool)
@@ -371,6 +411,7 @@ final class Recorder: Sendable {
         finding.firstPutStack = 0
         add(&finding, stack)
     }
+        if context != 0 { scopes.didPut(context) }
 
     private func didRefuse(_ put: RefusedPut) {
         let stack = cmempool_capture_stack_of(put.frame, true)

@@ -262,7 +262,7 @@ extension Recorder {
     /// finding.
     func forEachLeak(_ body: (_ slot: Int, _ record: LedgerRecord) -> Void) {
         ledger.forEachOutstanding { slot, record in
-            if record.flags & (LedgerFlags.kept | LedgerFlags.poolDestroyed) == 0 { body(slot, record) }
+            if record.flags & (LedgerFlags.kept | LedgerFlags.inFinding) == 0 { body(slot, record) }
         }
     }
 }

@@ -31,8 +31,8 @@ struct FindingTable {
         )
         let records = file.records(.findings, as: FindingRecord.self)
         if let known = groups[key] {
-            records[known].count += max(1, finding.count)
-            records[known].bytes += finding.bytes
+            records[known].count &+= max(1, finding.count)
+            records[known].bytes &+= finding.bytes
             records[known].lastTime = finding.firstTime
             records[known].reissues = max(records[known].reissues, finding.reissues)
             records[known].duration = max(records[known].duration, finding.duration)

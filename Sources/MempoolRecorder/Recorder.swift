@@ -31,8 +31,8 @@ final class Recorder: Sendable {
     let delivery = FindingDelivery()
     /// What a get has to look at beside its buffer; `Attention`s.
     let attention = Atomic<UInt32>(0)
-    /// Level sampled: kept buffers without a record, the generation by slot.
-    let unsampledKept = Guarded<[Int: UInt32]>([:])
+    /// Level sampled: slots of kept buffers without a record.
+    let unsampledKept = Guarded<Set<Int>>([])
     let bytes: BufferBytes
     let caught = CaughtWriters()
     /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
@@ -212,6 +212,8 @@ final class Recorder: Sendable {
             file.records(.pools, as: PoolRecord.self)[pool] = record
             let counters = file.records(.counters, as: BucketCounters.self) + pool * rows
             for (row, capacity) in capacities.enumerated() { counters[row].capacity = UInt64(capacity) }
+            // A pool that had the number before may have had more buckets.
+            for row in capacities.count..<rows { counters[row].capacity = 0 }
             file.publish(.counters, count: max(Int(file.published(.counters).pointee), (pool + 1) * rows))
             file.publish(
                 .histograms,
@@ -311,10 +313,8 @@ final class Recorder: Sendable {
             settle(pointer, record, isGuarded: region != nil, time: time, stack: stack)
             if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
-        guard let row = counters(pool, bucketRow) else { return }
         // While gets are sampled, a put by address may be that of any buffer.
         if sampling != nil, record == nil { return }
-        if row.pointee.capacity > 0, let shard = shard(pool) {
         countPut(pool, bucketRow)
     }
 
@@ -357,6 +357,7 @@ final class Recorder: Sendable {
     @inline(__always)
     private func countPut(_ pool: Int, _ bucketRow: Int) {
         guard let row = counters(pool, bucketRow) else { return }
+        if row.pointee.capacity > 0, let shard = shard(pool) {
             cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
             highWater.didPut(row: bucketRow, shard)
         } else {
@@ -368,9 +369,9 @@ final class Recorder: Sendable {
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
         let record = ledger.outstanding(slot: event.slot, generation: event.generation)
-        if let record {
         let context = record?.pointee.context ?? 0
         var overrun: (record: LedgerRecord, damage: Damage)?
+        if let record {
             let region = guarded?.region(ofSlot: event.slot)
             if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)) {
                 let hasTools = cmempool_has_tools() && region == nil
@@ -393,8 +394,8 @@ final class Recorder: Sendable {
             }
             if sampling == nil || record != nil { highWater.didPut(pool: event.pool, row: event.bucketRow) }
         }
-        var finding = FindingRecord()
         if let overrun { addOverrun(overrun.record, event.slot, overrun.damage, event.capacity, stack) }
+        var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
         finding.pool = UInt32(event.pool)
         finding.issuingPool = UInt32(event.pool)
@@ -410,8 +411,8 @@ final class Recorder: Sendable {
         }
         finding.firstPutStack = 0
         add(&finding, stack)
-    }
         if context != 0 { scopes.didPut(context) }
+    }
 
     private func didRefuse(_ put: RefusedPut) {
         let stack = cmempool_capture_stack_of(put.frame, true)
@@ -448,14 +449,14 @@ final class Recorder: Sendable {
     private func fillDoublePut(_ finding: inout FindingRecord, _ put: RefusedPut) {
         let first = fullGeneration(put)
         // The slot's generation is first + 1 while it waits, and grows by 2 with each owner after that.
-        finding.reissues = (put.generation - first) / 2
+        finding.reissues = (put.generation &- first) / 2
         if let owner = ledger.owner(slot: put.slot, generation: first) {
             fill(&finding, from: owner)
         } else {
             // Sampled or not is no longer known either, but one of many is not is the usual case.
             finding.flags |= sampling == nil ? FindingRecord.historyLostFlag : FindingRecord.unsampledFlag
         }
-        if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first + 2) {
+        if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first &+ 2) {
             finding.reissueStack = next.getStack
         }
     }
@@ -464,10 +465,11 @@ final class Recorder: Sendable {
         Self.fullGeneration(put.ticketGeneration, now: put.generation)
     }
 
-    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
+    /// The whole generation a ticket's low half stands for: the last one that is not in the future; for a ticket that nobody
+    /// was given, one that nobody had.
     static func fullGeneration(_ low: UInt32, now: UInt64) -> UInt64 {
         let candidate = (now >> 32) << 32 | UInt64(low)
-        return candidate > now ? candidate - (1 << 32) : candidate
+        return candidate > now ? candidate &- (1 << 32) : candidate
     }
 
     func fill(_ finding: inout FindingRecord, from owner: Ownership) {
@@ -526,6 +528,7 @@ final class Recorder: Sendable {
                 }
                 return identifier
             },
+            did_load: { Recorder.withCurrent { $0.refreshModules() } },
             take_shard: { pool, shard in
                 // Not in a forked child, whose copy of the table may be locked.
                 guard cmempool_recorder_root() != nil else { return }
@@ -573,7 +576,6 @@ extension UnsafeMutablePointer<RecordingHeader> {
         (UnsafeMutableRawPointer(self) + (MemoryLayout<RecordingHeader>.offset(of: path) ?? 0))
             .assumingMemoryBound(to: UInt64.self)
     }
-            did_load: { Recorder.withCurrent { $0.refreshModules() } },
 }
 
 /// Adds to a counter that several threads count in.

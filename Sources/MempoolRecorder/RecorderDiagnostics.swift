@@ -101,7 +101,7 @@ struct RecorderDiagnostics: DiagnosticsRecorder {
 
     func keep(slot: Int, generation: UInt32) {
         guard let recorder, !recorder.ledger.keep(slot: slot, generation: generation) else { return }
-        if recorder.options.level == .sampled { recorder.keepUnsampled(slot: slot, generation: generation) }
+        if recorder.options.level == .sampled { recorder.keepUnsampled(slot: slot) }
     }
 
     func snapshot(to path: String) throws(DiagnosticsError) {
@@ -147,8 +147,8 @@ extension Recorder {
     /// Counts a kept buffer whose get was not sampled. Its put is not seen: it counts to the end.
     func keepUnsampled(slot: Int) {
         unsampledKept.withLock { kept in
-            guard kept[slot] != nil || kept.count < Self.unsampledKeptLimit else { return }
-            if kept.updateValue(generation, forKey: slot) == nil { atomicAdd(&file.header.pointee.keptBuffers, 1) }
+            guard kept.count < Self.unsampledKeptLimit else { return }
+            if kept.insert(slot).inserted { atomicAdd(&file.header.pointee.keptBuffers, 1) }
         }
     }
 
@@ -205,8 +205,8 @@ extension Recorder {
         forEachIdleDamage { slot, record, _ in
             var group = groups[record.putStack] ?? FindingRecord()
             group.kind = FindingKind.useAfterPut.rawValue
-            group.count += 1
-            group.bytes += capacity(of: record)
+            group.count &+= 1
+            group.bytes &+= capacity(of: record)
             group.putStack = record.putStack
             group.context = scopes.context(record.context, at: record.getTime)
             groups[record.putStack] = group
@@ -231,7 +231,7 @@ extension Recorder {
                 stack: record.getStack, context: scopes.context(record.context, at: record.getTime)
             )
             byPlace[place, default: Sum()].count += 1
-            byPlace[place, default: Sum()].bytes += Int(clamping: capacity(of: record))
+            byPlace[place, default: Sum()].bytes &+= Int(clamping: capacity(of: record))
         }
         // Calls of one scope are different contexts with the same name.
         var groups: [Diagnostics.Finding: Sum] = [:]
@@ -241,7 +241,7 @@ extension Recorder {
                 kind: .leak, count: 0, bytes: 0, scope: texts.scope, note: texts.note, stack: place.stack
             )
             groups[group, default: Sum()].count += sum.count
-            groups[group, default: Sum()].bytes += sum.bytes
+            groups[group, default: Sum()].bytes &+= sum.bytes
         }
         return groups.map { group, sum in
             Diagnostics.Finding(

@@ -184,7 +184,7 @@ private struct SnapshotWriter {
         copy.sections = header.sections
         copy.lastMonotonic = cmempool_now()
         copy.endMonotonic = 0
-        copy.flags = RecordingHeader.snapshotFlag
+        copy.flags = RecordingHeader.snapshotFlag | copy.flags & RecordingHeader.estimatedCountersFlag
         let complete = copy
         try withUnsafeBytes(of: complete) { bytes throws(SnapshotFailure) in try writeAll(bytes, at: 0) }
     }

@@ -19,7 +19,14 @@ internal import CMempoolPlatform
 public enum Diagnostics {
     /// How much the recorder does; see `level` in mempool-doctor(1).
     public enum Level: String, Sendable, CaseIterable {
-        case off, sampled, full, paranoid
+        /// Nothing is recorded; bad puts are refused and counted.
+        case off
+        /// One get in many carries a stack; bad puts are all found.
+        case sampled
+        /// Every get and put carries a stack, and bytes are checked at the put and before the next get.
+        case full
+        /// As full, with guard pages and a quarantine, so that a touch where none belongs faults at its instruction.
+        case paranoid
     }
 
     /// How much the recorder does in this process. Starts the recorder, if no pool has been used yet.

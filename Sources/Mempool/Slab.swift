@@ -11,17 +11,23 @@ struct Slab {
     let strideBytes: Int
     /// Mapped bytes before the first buffer.
     let shiftBytes: Int
+    /// What counts as red zones of it.
+    let redZoneBytes: Int
     /// A bit per slot: set while the slot has no memory of its own.
     private var vacancy: [UInt64]
 
     private static let pageBytes = 4096
 
-    init(firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int, shiftBytes: Int) {
+    init(
+        firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int, shiftBytes: Int,
+        redZoneBytes: Int
+    ) {
         self.firstSlot = firstSlot
         self.slotCount = slotCount
         self.base = base
         self.strideBytes = strideBytes
         self.shiftBytes = shiftBytes
+        self.redZoneBytes = redZoneBytes
         vacancy = Array(repeating: .max, count: (slotCount + 63) / 64)
     }
 

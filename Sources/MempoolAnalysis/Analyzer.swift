@@ -121,7 +121,7 @@ package enum Analyzer {
             notes.append("The recording is a snapshot that the program took of itself; it may have gone on since.")
         case .running: notes.append("The program is still running; the report shows the moment it was read.")
         case .died:
-            notes.append("The program died without a clean exit; what it held then is listed as leaked.")
+            notes.append(Sentences.death(ending))
             if recorder.inProgress > 0 {
                 notes.append(
                     "\(Sentences.plural(recorder.inProgress, "get or put", "gets or puts")) "
@@ -146,7 +146,8 @@ package enum Analyzer {
         let pools = recording.pools.count
         if groups.unknownPools > 0 {
             notes.append(
-                "\(Sentences.plural(groups.unknownPools, "outstanding buffer")) belong to pools beyond the \(pools) with counters."
+                "\(Sentences.plural(groups.unknownPools, "outstanding buffer belongs", "outstanding buffers belong")) to pools "
+                    + "beyond the \(pools) with counters."
             )
         }
         return notes
@@ -178,6 +179,7 @@ package enum Analyzer {
         report.canary = CheckedBytes(limit: header.canaryLimit)
         report.guardedGets = Int(clamping: header.guardedGets)
         report.unguardedGets = Int(clamping: header.unguardedGets)
+        report.unzonedBuffers = Int(clamping: header.unzonedBuffers)
         if header.heldLimit > 0 { report.heldLimitSeconds = seconds(from: 0, to: header.heldLimit) }
         report.failedNotes = Int(clamping: header.failedNotes)
         report.captureChecks = Int(clamping: header.captureChecks)

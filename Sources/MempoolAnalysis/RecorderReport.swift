@@ -26,6 +26,9 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     /// Gets whose buffer lay between guard pages, and gets that found no room there.
     package var guardedGets = 0
     package var unguardedGets = 0
+    /// Buffers that were mapped without red zones, as these had used up their memory: what is written behind the capacity of
+    /// one of them, or before it, is not noticed at its put.
+    package var unzonedBuffers = 0
     /// Seconds a buffer may be held; nil for any time.
     package var heldLimitSeconds: Double?
     /// Notes that the program wanted to make and that failed.

@@ -183,6 +183,7 @@ final class Recorder: Sendable {
             willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } },
             diagnostics: RecorderDiagnostics()
         )
+        if options.level < .paranoid { hook.redZoneLimit = redZoneLimit }
         if options.level == .sampled {
             hook.sampleInterval = options.sampleInterval
             hook.willDestroyPool = { totals in Recorder.withCurrent { $0.sampling?.poolWillEnd(totals) } }
@@ -190,6 +191,9 @@ final class Recorder: Sendable {
         if GuardedMemory.shared != nil { hook.placer = GuardedMemory.placer }
         return hook
     }
+
+    /// Of 512-byte buffers these are the zones of 390,000: with the records of a million, less than 96 bytes a buffer.
+    static let redZoneLimit = 24 << 20
 
     // MARK: - Events
 
@@ -246,15 +250,19 @@ final class Recorder: Sendable {
             // Where the last owner had it, unless that was between guard pages too.
             if cmempool_has_tools(), let home = region?.pointee.home ?? base { cmempool_tools_show(home, capacity) }
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
+            // Where a buffer lies changes only when it is mapped. A record that missed the get before this one may have missed that.
+            let isNew = pointer.pointee.didAllocate
+            let isKnown = !isNew && record.pointee.sequence &>> 2 &+ 2 == pointer.pointee.generation
+            let unzoned = isKnown ? record.pointee.flags & HotLayout.unzoned : flagOfZones(slot, isNew)
             ledger.recordGet(
                 record, slot: slot, generation: pointer.pointee.generation, request: request,
                 address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
-                context: context
+                context: context, flags: unzoned
             )
             if let region {
                 didGuard(region, record, pointer.pointee)
             } else if let base {
-                bytes.surround(base, request: request, capacity: capacity, isNew: pointer.pointee.didAllocate)
+                bytes.surround(base, request: request, capacity: capacity, hasNewZones: isNew && unzoned == 0)
                 if cmempool_has_tools() { cmempool_tools_did_get(base, request, capacity) }
             }
         } else {
@@ -281,6 +289,14 @@ final class Recorder: Sendable {
         }
     }
 
+    /// The flag of a buffer that has no red zones; 0 for the others.
+    @inline(never)
+    private func flagOfZones(_ slot: Int, _ isNew: Bool) -> UInt8 {
+        if bytes.canaryLimit == 0 || PoolHook.hasRedZones(slot: slot) { return 0 }
+        if isNew { atomicAdd(&file.header.pointee.unzonedBuffers, 1) }
+        return HotLayout.unzoned
+    }
+
     @inline(never)
     private func didDropGet(_ context: UInt32) {
         file.countDropped(&file.header.pointee.dropped.ledger)
@@ -305,7 +321,8 @@ final class Recorder: Sendable {
             // What has guard pages needs no tool, and its capacity may reach beyond them.
             let hasTools = cmempool_has_tools() && region == nil
             if hasTools, let base { cmempool_tools_show(base, capacity) }
-            let damage = damage(around: base, request: request, capacity: capacity, region)
+            let hasZones = record.pointee.flags & HotLayout.unzoned == 0
+            let damage = damage(around: base, request: request, capacity: capacity, hasZones: hasZones, region)
             let time = cmempool_now()
             if _slowPath(damage != nil || time &- record.pointee.getTime > heldLimit) {
                 return didPut(pointer, record, damage, isGuarded: region != nil, time: time, stack: stack)
@@ -377,9 +394,10 @@ final class Recorder: Sendable {
                 let hasTools = cmempool_has_tools() && region == nil
                 if hasTools { cmempool_tools_show(base, event.capacity) }
                 let request = Int(truncatingIfNeeded: record.pointee.request)
-                overrun = damage(around: base, request: request, capacity: event.capacity, region).map {
-                    (record.pointee, $0)
-                }
+                let hasZones = record.pointee.flags & HotLayout.unzoned == 0
+                let damage = damage(
+                    around: base, request: request, capacity: event.capacity, hasZones: hasZones, region)
+                overrun = damage.map { (record.pointee, $0) }
                 if hasTools { cmempool_tools_did_put(base, event.capacity, false) }
             }
             ledger.recordPut(

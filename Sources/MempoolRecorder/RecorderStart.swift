@@ -67,11 +67,15 @@ private func expand(_ pattern: String) -> String {
 }
 
 /// The file the options ask for, or private memory with one line that says why.
+///
+/// A file that exists is kept, and another name tried: with the process identifier added, and a number if there is such a one too,
+/// as a program that replaces itself by another one keeps its identifier.
 private func makeFile(_ options: RecorderOptions) throws -> RecordingFile {
     let paths: [String]
     if let pattern = options.recording {
         let path = expand(pattern)
-        paths = [path, "\(path).\(getpid())"]
+        // More programs than these, one after the other in one process, are one that restarts itself without end.
+        paths = [path, "\(path).\(getpid())"] + (2...100).map { "\(path).\(getpid()).\($0)" }
     } else if let directory = RecordingPlace.directory() {
         RecordingPlace.prune(directory)
         paths = RecordingPlace.paths(in: directory)

@@ -34,6 +34,8 @@ final class RecordingFile: Sendable {
     private let reserved = Guarded<[Int]>(Array(repeating: 0, count: RecordingSection.allCases.count))
     /// Once closed, nothing grows any more: the file may be cut behind what is reserved.
     private let isClosed = Atomic<Bool>(false)
+    /// When growing may be tried again after it failed: a full disk is asked once a second and not at each get.
+    private let nextAttempt = Atomic<UInt64>(0)
 
     private struct Identity: Equatable {
         var device: dev_t
@@ -213,8 +215,13 @@ final class RecordingFile: Sendable {
                 let step = min(max(have, 64 << 10), 1 << 20)
                 let end = min(have + step, (limit + page - 1) / page * page)
                 if descriptor >= 0 {
+                    let now = cmempool_now()
+                    guard now >= nextAttempt.load(ordering: .relaxed) else { return nil }
                     let offset = UInt64(offsets[index] + have)
-                    guard cmempool_reserve(ownDescriptor, base, offset, UInt64(end - have)) == 0 else { return nil }
+                    guard cmempool_reserve(ownDescriptor, base, offset, UInt64(end - have)) == 0 else {
+                        nextAttempt.store(now + 1_000_000_000, ordering: .relaxed)
+                        return nil
+                    }
                 }
                 have = end
                 reserved[index] = have

@@ -52,6 +52,8 @@ package enum LedgerFlags {
     package static let inFinding: UInt8 = 4
     /// Outstanding, between guard pages.
     package static let guarded: UInt8 = 8
+    /// Has no red zones, as these had used up their memory when it was mapped.
+    package static let unzoned: UInt8 = 16
 }
 
 /// Where a get belongs: a scope, or a note made in one. Record 0 is never used.

@@ -32,6 +32,14 @@ enum ProgramEnd: Equatable {
         let signal = waitStatus & 0x7f
         self = signal == 0 ? .exited((waitStatus >> 8) & 0xff) : .killed(signal)
     }
+
+    /// The same in the words of the analysis.
+    var observed: ObservedEnd {
+        switch self {
+        case .exited(let status): .exited(status: Int(status))
+        case .killed(let signal): .killed(signal: Int(signal))
+        }
+    }
 }
 
 /// The exit status of the doctor.

@@ -28,7 +28,7 @@ struct ReportCommand: DoctorCommand {
     var report: ReportOptions
 
     func perform() throws -> Int32 {
-        var output = try ReportOutput(report)
+        var output = try ReportOutput(report, reading: file)
         var progress = Progress()
         progress.draw("reading \(file)")
         let diagnosis = Diagnosis(recordingAt: file, sourceRoot: report.sourceRootPath)

@@ -107,24 +107,15 @@ import Testing
         #expect(try Recording(path: path).findings.isEmpty)
     }
 
-    @Test(arguments: ["write-after-put", "elsewhere"])
+    @Test(
+        .enabled(if: hasBacktracer, "Swift's backtracer does not work here, without a recorder either"),
+        arguments: ["write-after-put", "elsewhere"])
     func `Swift's own backtrace follows`(name: String) throws {
         let scratch = try Scratch()
-        func crash(_ debug: String) throws -> String {
-            var environment = ProcessInfo.processInfo.environment.filter {
-                $0.key.hasPrefix("SWIFT") || $0.key == "PATH"
-            }
-            environment["MEMPOOL_DEBUG"] = debug
-            environment["SWIFT_BACKTRACE"] = "enable=yes,color=no,interactive=no,timeout=30s"
-            let end = try Program.run(["zoo", "touch", name], environment: environment, in: scratch)
-            #expect(end.status > 1_000, "\(end)")
-            return end.output
-        }
-        guard try name != "elsewhere" || crash("off").contains("elsewhere()") else {
-            print("Swift's backtracer does not work here, with or without the recorder")
-            return
-        }
-        let output = try crash("paranoid,recording=\(scratch.file("recording"))")
+        let end = try Program.runWithBacktrace(
+            ["zoo", "touch", name], debug: "paranoid,recording=\(scratch.file("recording"))", in: scratch)
+        #expect(end.status > 1_000, "\(end)")
+        let output = end.output
         #expect(output.contains("Program crashed"), "\(output)")
         // Also of the recorder's own thread.
         #expect(!output.contains("failed to suspend"), "\(output)")

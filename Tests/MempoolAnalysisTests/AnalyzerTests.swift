@@ -211,7 +211,7 @@ struct AnalyzerTests {
 
     // MARK: - Figures
 
-    @Test func `The statistics are those of the seed`() throws {
+    @Test func `The six counters are those of the pool`() throws {
         var builder = builder()
         builder.count(pool: 0, row: 0) {
             $0.gets = 10
@@ -338,7 +338,10 @@ struct AnalyzerTests {
         #expect(report.process?.ending == ProcessEnding(kind: .died))
         // The ledger was written after the header.
         #expect(report.process?.durationSeconds == 15)
-        #expect(report.notes.contains { $0.hasPrefix("The program died without a clean exit") })
+        #expect(
+            report.notes.contains {
+                $0.hasPrefix("The program did not end in order, or this is a copy of the recording of one that runs;")
+            })
         #expect(report.notes.contains { $0.hasPrefix("1 get or put had begun") })
         #expect(report.recorder?.inProgress == 1)
     }
@@ -348,11 +351,25 @@ struct AnalyzerTests {
         builder.header.flags = 0
         builder.header.processID = UInt32(getpid())
         var options = AnalysisOptions()
-        options.killedBySignal = 9
+        options.observedEnds = [Int(getpid()): .killed(signal: 9)]
         #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .died, signal: 9))
-        options.killedBySignal = nil
-        options.exitedStatus = 3
+        options.observedEnds = [Int(getpid()): .exited(status: 3)]
         #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .died, status: 3))
+        options.observedEnds = [Int(getpid()): .replaced]
+        let replaced = try report(builder, options: options)
+        #expect(replaced.process?.ending == ProcessEnding(kind: .died, isReplaced: true))
+        #expect(replaced.notes.contains { $0.hasPrefix("The process replaced this program by another one") })
+    }
+
+    @Test func `The end of another process is not taken for this one's`() throws {
+        var builder = builder()
+        builder.header.processID = UInt32(Int32.max)
+        builder.header.exitStatus = 4
+        var options = AnalysisOptions()
+        options.observedEnds = [Int(getpid()): .exited(status: 3)]
+        #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .exited, status: 4))
+        builder.header.flags = 0
+        #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .died))
     }
 
     @Test func `A process that has the recording mapped is running`() throws {

@@ -304,12 +304,14 @@ struct FindingKindTests {
         fixture.builder.header.canaryLimit = .max
         fixture.builder.header.guardedGets = 90
         fixture.builder.header.unguardedGets = 10
+        fixture.builder.header.unzonedBuffers = 11
         fixture.builder.header.failedNotes = 2
         fixture.builder.header.dropped.contexts = 7
         let recorder = try #require(try fixture.report().recorder)
         #expect(recorder.poison.bytes == 1024 && !recorder.poison.isWhole)
         #expect(recorder.canary.isWhole)
         #expect(recorder.guardedGets == 90 && recorder.unguardedGets == 10)
+        #expect(recorder.unzonedBuffers == 11)
         #expect(recorder.failedNotes == 2 && recorder.dropped.contexts == 7)
         #expect(recorder.dropped.total == 7)
         #expect(recorder.heldLimitSeconds == nil)

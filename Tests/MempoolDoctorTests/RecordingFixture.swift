@@ -5,11 +5,15 @@ import MempoolRecording
 
 /// Builds the bytes of a recording.
 enum RecordingFixture {
-    /// A recording of a program that exited cleanly and made `foreignPuts` foreign puts.
-    static func bytes(foreignPuts: UInt64 = 0, version: UInt32 = RecordingLayout.version) -> Data {
+    /// A recording of a program that made `foreignPuts` foreign puts, and exited cleanly unless it is said otherwise.
+    static func bytes(
+        foreignPuts: UInt64 = 0, version: UInt32 = RecordingLayout.version, processID: UInt32 = 0,
+        isCleanExit: Bool = true
+    ) -> Data {
         var header = RecordingHeader()
         header.magic = RecordingLayout.magic
         header.version = version
+        header.processID = processID
         header.level = RecorderLevel.full.rawValue
         header.unwinder = UnwinderKind.libunwind.rawValue
         header.frameLimit = 64
@@ -17,7 +21,7 @@ enum RecordingFixture {
         header.startMonotonic = 1_000_000_000
         header.lastMonotonic = 3_000_000_000
         header.endMonotonic = 3_000_000_000
-        header.flags = RecordingHeader.cleanExitFlag
+        header.flags = isCleanExit ? RecordingHeader.cleanExitFlag : 0
 
         var finding = FindingRecord()
         finding.kind = FindingKind.foreignPut.rawValue

@@ -75,6 +75,24 @@ struct RecordedProcessTests {
         #expect(outstanding(recording).map { Int($0.request) }.sorted() == Array(1...1000))
     }
 
+    @Test("a signal that nobody handles leaves the recording, and neither a block nor another status")
+    func terminated() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .signal(SIGTERM), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,exitcode=23,recording=\(path)")
+            leak(100)
+            // To the process: this may be a thread that the runtime keeps signals from.
+            kill(getpid(), SIGTERM)
+            while true { pause() }
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        // The testing library leaves a mark of its own there.
+        #expect(!text.contains("mempool"), "\(text)")
+        #expect(outstanding(try read(path)).map(\.request) == [100])
+    }
+
     @Test("a trap leaves everything that was outstanding in the recording")
     func crashed() async throws {
         let scratch = ScratchDirectory()

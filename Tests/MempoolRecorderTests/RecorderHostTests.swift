@@ -202,14 +202,15 @@ struct RecorderHostTests {
         }
     }
 
-    @Test("if both names for a recording are taken, findings are printed all the same")
-    func bothNamesTaken() async throws {
+    @Test("if all names for a recording are taken, findings are printed all the same")
+    func allNamesTaken() async throws {
         let scratch = ScratchDirectory()
         let path = scratch.recording
         let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
             [path = path as String] in
             record("full,recording=\(path)")
-            for name in [path, "\(path).\(getpid())"] {
+            let beside = "\(path).\(getpid())"
+            for name in [path, beside] + (2...100).map({ "\(beside).\($0)" }) {
                 must(FileManager.default.createFile(atPath: name, contents: Data("another's".utf8)))
             }
             leakHere(1)

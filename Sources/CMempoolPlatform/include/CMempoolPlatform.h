@@ -408,8 +408,9 @@ void cmempool_poison(void *_Nonnull base, size_t request, size_t limit, uint8_t 
 bool cmempool_poison_is_intact(const void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
 /// Fills at most `limit` bytes behind the request.
 void cmempool_fill_slack(void *_Nonnull base, size_t request, size_t capacity, size_t limit);
-/// Whether these are as they were, and the halves of the red zones that are the buffer's own.
-bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit);
+/// Whether these are as they were, and the halves of the red zones that are the buffer's own, if it has any.
+bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit,
+                                      bool has_zones);
 
 // MARK: - Other tools that watch memory
 

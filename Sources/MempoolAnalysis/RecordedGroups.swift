@@ -211,8 +211,8 @@ private struct LedgerWalk {
     mutating func add(_ record: LedgerRecord) {
         latest = max(latest, record.getTime, record.putTime)
         addUser(record)
-        // Those of a destroyed pool are a finding of their own, which was recorded when it went.
-        guard record.state == .outstanding, record.flags & LedgerFlags.poolDestroyed == 0 else { return }
+        // Those of a destroyed pool and those next to a guard page that was touched are findings already.
+        guard record.state == .outstanding, record.flags & LedgerFlags.inFinding == 0 else { return }
         let capacity = groups.capacity(of: record)
         guard record.flags & LedgerFlags.kept == 0 else {
             addKept(record, capacity: capacity)

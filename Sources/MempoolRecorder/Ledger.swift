@@ -150,10 +150,16 @@ struct Ledger: @unchecked Sendable {
             }
             let generation = record.generation
             begin(records + slot, generation: generation)
-            records[slot].flags |= LedgerFlags.poolDestroyed
+            records[slot].flags |= LedgerFlags.inFinding
             end(records + slot, generation: generation, HotLayout.outstanding)
             body(slot, record)
         }
+    }
+
+    /// Marks an outstanding buffer as told already.
+    func markInFinding(slot: Int, generation: UInt64) {
+        guard let present = read(slot), present.state == .outstanding, present.generation == generation else { return }
+        cmempool_or8(&records[slot].flags, LedgerFlags.inFinding)
     }
 
     /// The record of a slot that is not outstanding; nil if there is none.

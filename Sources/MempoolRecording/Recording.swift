@@ -83,6 +83,10 @@ package struct Recording: Sendable {
         try Self.checkSectionTable(header, path: path)
 
         var damage = DamageList()
+        // A program that lives uses the records and the texts of scopes again. Those that are the same before and after
+        // have the texts that were read between.
+        let mayChange = header.flags & RecordingHeader.cleanExitFlag == 0
+        let earlier = !mayChange ? [] : Self.read(.contexts, as: ContextRecord.self, header, file, &damage)
         let strings = file.records(
             of: UInt8.self, count: Self.usable(.strings, header, file, &damage), at: Self.offset(.strings, header)
         )
@@ -96,8 +100,12 @@ package struct Recording: Sendable {
         pools = Self.readPools(header, file, text, &damage)
         Self.addShards(to: &pools, header, file, &damage)
         Self.completeCounters(of: &pools)
-        contexts = Self.read(.contexts, as: ContextRecord.self, header, file, &damage).map { record in
-            Context(
+        let records = Self.read(.contexts, as: ContextRecord.self, header, file, &damage)
+        contexts = records.enumerated().map { number, record in
+            let isSettled = !mayChange || number < earlier.count && record.isUnchanged(since: earlier[number])
+            // State 0: to be ignored.
+            guard isSettled else { return Context(name: "", note: "", record: ContextRecord()) }
+            return Context(
                 name: text.string(record.name, "a scope's name", limit: contextBytes, &damage),
                 note: text.string(record.note, "a note", limit: contextBytes, &damage), record: record
             )

@@ -85,6 +85,8 @@ package enum RecordingLimits {
     package static let stackWords = 8 * 1024 * 1024
     /// Default of `max-ledger`: 4 Mi slots, 256 MiB of file when all are in use.
     package static let ledgerRecords = 4 * 1024 * 1024
+    /// The most that `max-ledger` can be: the pools have no more slots.
+    package static let mostLedgerRecords = 16 * 1024 * 1024
     /// Frames kept of one stack at most, physical and async together; `frames=` chooses below it.
     package static let frames = 128
 }

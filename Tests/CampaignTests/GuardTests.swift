@@ -15,6 +15,8 @@ import Testing
         /// The innermost frame of the touch in the program's own sources, and the line it printed before.
         var site: Frame?
         var announcedLine: Int
+        /// What a report calls a leak.
+        var leaks: [Finding]
 
         init(_ name: String, level: String = "paranoid", in scratch: Scratch) throws {
             let path = scratch.file("recording-" + name)
@@ -28,6 +30,9 @@ import Testing
             finding = try #require(recording.findings.first, "\(end.output)")
             #expect(recording.findings.count == 1)
             announcedLine = try #require(end.output.split(separator: "\n").first.flatMap { Int($0) }, "\(end.output)")
+            leaks = try Analyzer.report(recordingAt: path, options: AnalysisOptions()).findings.filter {
+                $0.kind == .leak
+            }
             let words = try #require(recording.stack(finding.accessStack))
             let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             site = words.lazy.compactMap { names.frames[$0]?.first { $0.file?.contains("Tests/Zoo/") == true } }.first
@@ -80,6 +85,8 @@ import Testing
         #expect(caught.finding.offset == offset && caught.finding.putStack == 0)
         #expect(caught.site?.line == caught.announcedLine)
         #expect(caught.output.contains("mempool: overrun: write at offset \(offset) of a buffer of \(offset) bytes"))
+        // It is no leak as well: nobody could put it any more.
+        #expect(caught.leaks.isEmpty, "\(caught.leaks)")
     }
 
     @Test func `One byte before a buffer on a page is caught at its instruction`() throws {

@@ -215,7 +215,7 @@ struct FindingKindTests {
             $0.count = 3
             $0.bytes = 12288
         }
-        for _ in 0..<3 { fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.poolDestroyed) }
+        for _ in 0..<3 { fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.inFinding) }
         let finding = try only(fixture)
         #expect(finding.kind == .poolDestroyed)
         #expect(finding.site == AnalysisFixture.read)

@@ -103,7 +103,7 @@ struct SamplingTests {
     @Test func `What a destroyed pool left behind is told once`() throws {
         var fixture = fixture
         fixture.builder.count(pool: 0, row: 1) { $0.gets = 1 }
-        fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.poolDestroyed)
+        fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.inFinding)
         fixture.addFinding(.poolDestroyed)
         #expect(try fixture.report().findings.map(\.kind) == [.poolDestroyed])
     }

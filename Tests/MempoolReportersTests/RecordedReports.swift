@@ -169,7 +169,7 @@ struct RecordedReport {
         sample.builder.addSlot(stack: sample.get)
         sample.builder.addSlot(request: 500, stack: sample.other, bucket: 0, flags: LedgerFlags.kept)
         sample.builder.addSlot(request: 500, stack: sample.other, bucket: 0, flags: LedgerFlags.kept)
-        sample.builder.addSlot(stack: sample.get, flags: LedgerFlags.poolDestroyed)
+        sample.builder.addSlot(stack: sample.get, flags: LedgerFlags.inFinding)
         sample.addFinding(.poolDestroyed) { $0.putStack = shutDown }
         sample.addFinding(.heldTooLong) {
             $0.duration = 12 * second

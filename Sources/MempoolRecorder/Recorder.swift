@@ -407,7 +407,7 @@ final class Recorder: Sendable {
     private func fillDoublePut(_ finding: inout FindingRecord, _ put: RefusedPut) {
         let first = fullGeneration(put)
         // The slot's generation is first + 1 while it waits, and grows by 2 with each owner after that.
-        finding.reissues = (put.generation - first) / 2
+        finding.reissues = (put.generation - min(first, put.generation)) / 2
         if let owner = ledger.owner(slot: put.slot, generation: first) {
             fill(&finding, from: owner)
         } else {
@@ -423,10 +423,10 @@ final class Recorder: Sendable {
         Self.fullGeneration(put.ticketGeneration, now: put.generation)
     }
 
-    /// The whole generation a ticket's low half stands for: the last one that is not in the future.
+    /// The whole generation a ticket's low half stands for: the last one that is not in the future, or the first of all.
     static func fullGeneration(_ low: UInt32, now: UInt64) -> UInt64 {
         let candidate = (now >> 32) << 32 | UInt64(low)
-        return candidate > now ? candidate - (1 << 32) : candidate
+        return candidate > now && candidate >> 32 > 0 ? candidate - (1 << 32) : candidate
     }
 
     func fill(_ finding: inout FindingRecord, from owner: Ownership) {

@@ -23,7 +23,7 @@ struct BucketCore: ~Copyable, Sendable {
     let wrongCapacityPuts = Atomic<UInt64>(0)
 
     struct State: ~Copyable {
-        // What every hand-over between threads touches comes first: it shares a cache line with the mutex.
+        // What every hand-over between threads touches comes first: it begins in the cache line of the mutex and ends in the next.
         var stacks = SlotStacks()
         /// The fewest slots on the shelf since the last tick: so many have not been needed.
         var leastShelved = 0
@@ -183,7 +183,8 @@ struct BucketCore: ~Copyable, Sendable {
             guard let ordered = scratch.baseAddress else { return (0, 0) }
             LineOrder.arrange(slots, count: count + kept, into: ordered)
             return state.withLock { state in
-                let room = state.credit.reserve(count, of: accountedBytes, from: budget)
+                let room = state.credit.reserve(
+                    min(count, state.stacks.freeCount), of: accountedBytes, from: budget)
                 state.stacks.pushShelf(ordered, count: room)
                 for index in room..<count { vacate(Int(ordered[index]), &state) }
                 state.trimmed += UInt64(count - room)
@@ -198,7 +199,9 @@ struct BucketCore: ~Copyable, Sendable {
     func shelve(slot: Int, budget: IdleBudget) -> Bool {
         var entry = UInt32(truncatingIfNeeded: slot)
         return state.withLock { state in
-            let hasRoom = state.credit.reserve(1, of: accountedBytes, from: budget) == 1
+            let hasRoom =
+                state.stacks.freeCount > 0
+                && state.credit.reserve(1, of: accountedBytes, from: budget) == 1
             if hasRoom {
                 state.stacks.pushShelf(&entry, count: 1)
             } else {
@@ -237,7 +240,7 @@ struct BucketCore: ~Copyable, Sendable {
     /// Gives back what has lain on the shelf since the last tick. Returns bytes.
     func decay(budget: IdleBudget) -> Int {
         let idle = state.withLock { $0.leastShelved }
-        let released = release(atMost: idle, budget: budget)
+        let released = release(atMost: idle, budget: budget) { $0.popColdest(into: $1, count: $2) }
         state.withLock { state in
             state.leastShelved = state.stacks.shelfCount
             state.credit.release(0, of: accountedBytes, keeping: 0, to: budget)
@@ -247,15 +250,28 @@ struct BucketCore: ~Copyable, Sendable {
 
     /// Gives back everything on the shelf. Returns bytes.
     func trim(budget: IdleBudget) -> Int {
-        let released = release(atMost: .max, budget: budget)
+        let released = release(atMost: .max, budget: budget) { $0.popShelf(into: $1, count: $2) }
         state.withLock { $0.credit.release(0, of: accountedBytes, keeping: 0, to: budget) }
         return released
+    }
+
+    /// Gives back what a thread keeps, which the budget does not count any more. Returns bytes.
+    func trim(_ magazine: UnsafeMutablePointer<cmempool_magazine>) -> Int {
+        state.withLock { state in
+            let count = magazine.pointee.top - magazine.pointee.bottom
+            vacate(UnsafeBufferPointer(start: magazine.pointee.bottom, count: count), &state)
+            magazine.pointee.top = magazine.pointee.bottom
+            return count * accountedBytes
+        }
     }
 
     /// Buffers that are given back under one hold of the lock; others wait that long, a millisecond at most.
     private static let releaseBatch = 512
 
-    private func release(atMost limit: Int, budget: IdleBudget) -> Int {
+    private func release(
+        atMost limit: Int, budget: IdleBudget,
+        pop: (inout SlotStacks, UnsafeMutablePointer<UInt32>, Int) -> Void
+    ) -> Int {
         var released = 0
         while released < limit {
             let wanted = min(Self.releaseBatch, limit - released)
@@ -263,17 +279,9 @@ struct BucketCore: ~Copyable, Sendable {
                 state.withLock { state in
                     let count = min(wanted, state.stacks.shelfCount)
                     guard count > 0, let start = slots.baseAddress else { return 0 }
-                    state.stacks.popColdest(into: start, count: count)
+                    pop(&state.stacks, start, count)
                     state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
-                    var touched: Set<Int> = []
-                    for slot in slots.prefix(count) {
-                        PoolHook.installed?.willRelease(Int(slot))
-                        state.stacks.pushVacant(Int(slot))
-                        guard let index = Self.slabIndex(of: Int(slot), in: state) else { continue }
-                        state.slabs[index].vacate(Int(slot))
-                        touched.insert(index)
-                    }
-                    for index in touched { state.slabs[index].releasePages() }
+                    vacate(UnsafeBufferPointer(start: start, count: count), &state)
                     return count
                 }
             }
@@ -282,6 +290,19 @@ struct BucketCore: ~Copyable, Sendable {
             released += count
         }
         return released * accountedBytes
+    }
+
+    /// Gives up the memory of slots, in as few calls as it goes.
+    private func vacate(_ slots: UnsafeBufferPointer<UInt32>, _ state: inout State) {
+        var touched: Set<Int> = []
+        for slot in slots {
+            PoolHook.installed?.willRelease(Int(slot))
+            state.stacks.pushVacant(Int(slot))
+            guard let index = Self.slabIndex(of: Int(slot), in: state) else { continue }
+            state.slabs[index].vacate(Int(slot))
+            touched.insert(index)
+        }
+        for index in touched { state.slabs[index].releasePages() }
     }
 
     // MARK: - Stats and end

@@ -149,13 +149,17 @@ public final class BufferPool: Sendable {
     /// The most bytes of idle memory that all pools keep together. A lower limit holds for what becomes idle from now on.
     ///
     /// At first a quarter of the machine's memory: room for two pools at their own default limit of an eighth, with three
-    /// quarters left for what is in use and for everybody else. A container's limit is not looked at; set this in one.
+    /// quarters left for what is in use and for everybody else. A container's limit is not looked at; set this in one. Traps if it is set
+    /// below 0.
     public static var totalIdleLimit: ByteLimit {
         get {
             let limit = IdleBudget.processLimit.load(ordering: .relaxed)
             return limit == .max ? .unlimited : .bytes(limit)
         }
-        set { IdleBudget.processLimit.store(newValue.value, ordering: .relaxed) }
+        set {
+            precondition(newValue.value >= 0, "totalIdleLimit must be 0 bytes or more")
+            IdleBudget.processLimit.store(newValue.value, ordering: .relaxed)
+        }
     }
 
     // MARK: - The two paths
@@ -191,6 +195,8 @@ public final class BufferPool: Sendable {
         let entry = cmempool_generation_at(cache, slot)
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
         let generation = cmempool_load32(entry) &+ 1
+        // Even: the slot was kept twice. One test that is always foretold.
+        guard _fastPath(generation & 1 == 1) else { return dropDuplicate(cache) }
         cmempool_store32(entry, generation)
         return Buffer(
             base: cmempool_base_at(cache, slot),
@@ -198,6 +204,16 @@ public final class BufferPool: Sendable {
             shape: magazine.pointee.shape,
             ticket: UInt64(generation) &<< 32 | UInt64(slot)
         )
+    }
+
+    /// Counts the second copy of a slot, which has left its magazine; see `PoolCore.isDuplicate(_:)`. Nil, so that the get goes
+    /// on where it takes longer.
+    @usableFromInline @inline(never)
+    static func dropDuplicate(_ cache: UnsafeMutablePointer<cmempool_cache>) -> Buffer? {
+        InterruptedCalls.around {
+            _ = PoolRegistry.pool(at: Int(cache.pointee.pool_index))?.doublePuts.add(1, ordering: .relaxed)
+        }
+        return nil
     }
 
     /// A put into the calling thread's magazine; false if something speaks against it.

@@ -38,6 +38,7 @@ enum InterruptedCalls {
     /// A buffer for a handler, with memory of its own.
     static func get(_ size: Int) throws(PoolAllocationError) -> Buffer {
         guard size != 0 else { return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0)) }
+        PoolCore.checkSize(size)
         let capacity = (size + 4095) & ~4095
         let memory = try SystemMemory.map(capacity)
         // If there is no room to remember it, its put is a foreign put.
@@ -48,7 +49,8 @@ enum InterruptedCalls {
 
     /// Keeps a put for the interrupted call; false if there is no room, and the buffer stays outstanding.
     static func put(_ buffer: Buffer, pool: Int) {
-        guard buffer.capacity > 0 else { return }
+        // Nothing is left of a slice at the end of its buffer, but its ticket.
+        guard buffer.ticket != 0 || buffer.capacity > 0 else { return }
         // What a handler got needs nothing of the pool.
         if buffer.ticket == 0, unmap(buffer) { return }
         var put = cmempool_deferred_put(

@@ -9,7 +9,7 @@ internal import Synchronization
 /// A get and a put each cost a system call and the first touch of fresh pages. Thread-safe.
 final class OversizedCore: Sendable {
     struct State: ~Copyable {
-        /// Slots with a buffer outstanding → its mapped bytes.
+        /// Slots with a buffer outstanding → its capacity, bytes; the margins are mapped beside it.
         var outstanding: [Int: Int] = [:]
         var free: [Int] = []
     }
@@ -44,7 +44,7 @@ final class OversizedCore: Sendable {
         return (slot, capacity)
     }
 
-    /// The mapped bytes of an outstanding slot.
+    /// What the buffer of an outstanding slot holds, bytes.
     func capacity(of slot: Int) -> Int? { state.withLock { $0.outstanding[slot] } }
 
     /// Unmaps the buffer of a slot whose put, of the whole or of a slice, ended its life.

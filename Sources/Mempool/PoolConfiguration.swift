@@ -1,5 +1,7 @@
 // `PoolConfiguration`: what can be chosen about a pool.
 
+internal import Glibc
+
 /// A bound on bytes, or explicitly none.
 public enum ByteLimit: Sendable, Equatable {
     /// At most so many bytes; 0 keeps nothing.
@@ -93,15 +95,18 @@ public struct PoolConfigurationError: Error, Equatable, CustomStringConvertible 
     public var description: String
 }
 
-/// Memory that the system refused.
+/// Memory that the system refused, or a slot that there was none left of.
 public struct PoolAllocationError: Error, Equatable, CustomStringConvertible {
     /// Bytes that were asked for from the system.
     public var byteCount: Int
-    /// The system's error number.
+    /// The system's error number; `ENOSPC` if all slots are in use, 2^24 in all pools together, idle ones
+    /// included.
     public var errorNumber: Int32
 
     /// One sentence with the bytes and the system's reason.
     public var description: String {
-        "the system refused \(byteCount) bytes: \(SystemMemory.text(of: errorNumber))"
+        errorNumber == ENOSPC
+            ? "all \(SlotTable.slotLimit) slots of the process are in use, by outstanding and idle buffers of all pools"
+            : "the system refused \(byteCount) bytes: \(SystemMemory.text(of: errorNumber))"
     }
 }

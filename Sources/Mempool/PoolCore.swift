@@ -85,12 +85,20 @@ final class PoolCore: Sendable {
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
         }
-        guard size > 0, size <= Int(BufferShape.capacityMask) - 4095 else {
-            fatalError("mempool: a buffer of \(size) bytes was asked for; sizes are 0 to \(BufferShape.capacityMask)")
-        }
-        PoolHook.startRecorder
+        Self.checkSize(size)
         let bucket = self.bucket(for: size)
         return bucket < buckets.count ? try get(size, bucket: bucket, frame) : try getOversized(size, frame)
+    }
+
+    /// The largest request, bytes: as a buffer's shape holds it, rounded up to whole pages.
+    static let sizeLimit = Int(BufferShape.capacityMask) - 4095
+
+    /// Traps if no buffer can be of that size.
+    @inline(__always)
+    static func checkSize(_ size: Int) {
+        guard size >= 0, size <= sizeLimit else {
+            fatalError("mempool: a buffer of \(size) bytes was asked for; sizes are 0 to \(sizeLimit)")
+        }
     }
 
     /// The usual get while a recorder watches: what the fast path does, and the hook. Nil if the magazine has nothing.
@@ -106,26 +114,29 @@ final class PoolCore: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         guard cmempool_magazine_has_slot(magazine) else { return nil }
         let slot = Int(cmempool_magazine_pop(magazine))
+        guard !isDuplicate(slot) else { return nil }
         return handOut(slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false, frame)
     }
 
     private func get(
         _ size: Int, bucket: Int, _ frame: UnsafeMutableRawPointer
     ) throws(PoolAllocationError) -> Buffer {
-        let slot: Int
+        var slot: Int
         var didAllocate = false
-        if let cache = ThreadCaches.current(for: self) {
-            let magazine = cmempool_magazine_at(cache, bucket)
-            if cmempool_magazine_has_slot(magazine) {
-                slot = Int(cmempool_magazine_pop(magazine))
+        repeat {
+            if let cache = ThreadCaches.current(for: self) {
+                let magazine = cmempool_magazine_at(cache, bucket)
+                if cmempool_magazine_has_slot(magazine) {
+                    slot = Int(cmempool_magazine_pop(magazine))
+                } else {
+                    open(magazine, bucket: bucket)
+                    let vacancies = cache.pointee.vacancies + bucket
+                    (slot, didAllocate) = try buckets[bucket].take(magazine, vacancies, budget: budget)
+                }
             } else {
-                open(magazine, bucket: bucket)
-                let vacancies = cache.pointee.vacancies + bucket
-                (slot, didAllocate) = try buckets[bucket].take(magazine, vacancies, budget: budget)
+                (slot, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
             }
-        } else {
-            (slot, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
-        }
+        } while isDuplicate(slot)
         return handOut(
             slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate, frame)
     }
@@ -134,6 +145,17 @@ final class PoolCore: Sendable {
         let (slot, capacity) = try oversized.allocate(size)
         return handOut(
             slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true, frame)
+    }
+
+    /// Whether an idle slot was kept twice and is outstanding by its other copy; counts it then, and this copy is to be dropped.
+    ///
+    /// The inlined put compares the generation and stores the next one, not in one step: of two puts at the same instant both may
+    /// do so, and both keep the slot. It has one generation all the same, and whoever meets its second copy finds it odd.
+    @inline(__always)
+    private func isDuplicate(_ slot: Int) -> Bool {
+        guard _slowPath(cmempool_load32(generations + slot) & 1 == 1) else { return false }
+        doublePuts.add(1, ordering: .relaxed)
+        return true
     }
 
     @inline(__always)
@@ -152,7 +174,7 @@ final class PoolCore: Sendable {
         if let didGet {
             var event = GetEvent(
                 slot: slot,
-                generation: UInt64(generationsHigh[slot]) << 32 | UInt64(generation),
+                generation: UInt64(cmempool_load32(generationsHigh + slot)) << 32 | UInt64(generation),
                 request: size,
                 address: UInt(bitPattern: base),
                 capacity: BufferShape.capacity(shape),
@@ -209,9 +231,11 @@ final class PoolCore: Sendable {
         let bucket = BufferShape.bucket(buffer.shape)
         let isOversized = bucket == BufferShape.noBucket
         let capacity = isOversized ? oversized.capacity(of: buffer.slotNumber) : buckets[bucket].capacity
-        let high = generationsHigh[slot]
+        let high = cmempool_load32(generationsHigh + slot)
         // One of two racing puts wins this; the other one is the double put.
-        guard let capacity, advance(slot, from: buffer.generation) else { return refuse(buffer, .doublePut, frame) }
+        guard let capacity, advance(slot, from: buffer.generation, bucket: bucket) else {
+            return refuse(buffer, .doublePut, frame)
+        }
         if let didPut = cmempool_watcher_of_puts(),
             buffer.shape & BufferShape.watched != 0 || buffer.capacity != capacity
         {
@@ -255,9 +279,9 @@ final class PoolCore: Sendable {
             return false
         }
         let slot = buffer.slotNumber
-        let high = generationsHigh[slot]
+        let high = cmempool_load32(generationsHigh + slot)
         // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.
-        guard advance(slot, from: buffer.generation) else { return false }
+        guard advance(slot, from: buffer.generation, bucket: bucket) else { return false }
         if let didPut = cmempool_watcher_of_puts(), buffer.shape & BufferShape.watched != 0 {
             let capacity = buffer.capacity
             var event = PutEvent(
@@ -291,10 +315,21 @@ final class PoolCore: Sendable {
 
     /// Moves a slot's generation on from an outstanding one; false if somebody else did.
     @inline(__always)
-    private func advance(_ slot: Int, from generation: UInt32) -> Bool {
-        guard cmempool_exchange32(generations + slot, generation, generation &+ 1) else { return false }
-        if generation == .max { generationsHigh[slot] &+= 1 }
-        return true
+    private func advance(_ slot: Int, from generation: UInt32, bucket: Int) -> Bool {
+        guard _fastPath(generation != .max) else { return carry(slot, bucket: bucket) }
+        return cmempool_exchange32(generations + slot, generation, generation &+ 1)
+    }
+
+    /// As above, from the end of the low half. Under the lock that stats hold: they would see one half without the other.
+    @inline(never)
+    private func carry(_ slot: Int, bucket: Int) -> Bool {
+        func carry() -> Bool {
+            guard cmempool_exchange32(generations + slot, .max, 0) else { return false }
+            cmempool_store32(generationsHigh + slot, cmempool_load32(generationsHigh + slot) &+ 1)
+            return true
+        }
+        // Generations of oversized buffers are not counted.
+        return bucket < buckets.count ? buckets[bucket].state.withLock { _ in carry() } : carry()
     }
 
     private func keep(_ slot: Int, bucket: Int) {
@@ -397,8 +432,17 @@ final class PoolCore: Sendable {
     /// Gives back the shelves and the calling thread's magazines. Returns bytes.
     func trim() -> Int {
         InterruptedCalls.around {
-            if let cache = ThreadCaches.current(for: self) { takeBack(cache) }
-            return buckets.indices.reduce(0) { $0 + buckets[$1].trim(budget: budget) }
+            let cache = ThreadCaches.current(for: self)
+            return buckets.indices.reduce(0) { released, bucket in
+                var released = released
+                if let cache {
+                    let magazine = cmempool_magazine_at(cache, bucket)
+                    close(magazine, bucket: bucket)
+                    released += buckets[bucket].trim(magazine)
+                    buckets[bucket].takeBack(cache.pointee.vacancies + bucket)
+                }
+                return released + buckets[bucket].trim(budget: budget)
+            }
         }
     }
 
@@ -408,7 +452,6 @@ final class PoolCore: Sendable {
         case .foreign: foreignPuts.add(1, ordering: .relaxed)
         case .wrongPool: wrongPoolPuts.add(1, ordering: .relaxed)
         }
-        PoolHook.startRecorder
         guard let hook = PoolHook.installed else { return }
         let bucket = BufferShape.bucket(buffer.shape)
         hook.didRefuse(

@@ -122,7 +122,7 @@ package struct PlacedBuffer: Sendable {
 
 /// What a recorder installs to be told of every get and put.
 ///
-/// Called from the pools' slow path only, on the thread of the caller, with no lock held. While a hook that wants every get is
+/// Called from the pools' slow path only, on the thread of the caller, with no lock held but for `willRelease`. While a hook that wants every get is
 /// installed, no thread gets a fast path. The functions about gets, puts and touches may call a pool: a program's handler of findings
 /// does.
 package struct PoolHook: Sendable {
@@ -153,7 +153,7 @@ package struct PoolHook: Sendable {
     /// Called before the touch.
     package var didAccessAfterPut: @Sendable (AccessEvent) -> Void
     package var didTrim: @Sendable (_ pool: Int, _ bucketRow: Int) -> Void
-    /// Called before the memory of an idle slot goes back to the system, with the bucket's lock held. The slot may be used again
+    /// Called before the memory of an idle slot goes back to the system, in most cases with the bucket's lock held. The slot may be used again
     /// later, with other memory.
     package var willRelease: @Sendable (_ slot: Int) -> Void
     /// What `Diagnostics` asks.
@@ -197,6 +197,6 @@ package struct PoolHook: Sendable {
     /// Whether there are red zones around the buffer of a slot. Fixed while the slot has memory: to be asked when it was allocated.
     package static func hasRedZones(slot: Int) -> Bool { !RedZones.areMissing(ofSlot: slot) }
 
-    /// Gives the recorder, if one is linked in, the chance to install a hook. Every slow path passes here first.
+    /// Gives the recorder, if one is linked in, the chance to install a hook. Every pool that is made passes here first.
     static let startRecorder: Void = cmempool_start_recorder()
 }

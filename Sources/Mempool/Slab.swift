@@ -1,5 +1,6 @@
 // `Slab`: consecutive slots whose memory was mapped together.
 
+internal import CMempoolPlatform
 internal import Glibc
 
 /// A mapped range cut into buffers of one bucket. Guarded by the bucket's lock.
@@ -18,8 +19,6 @@ struct Slab {
     /// A bit per slot: set while the slot has no memory of its own.
     private var vacancy: [UInt64]
 
-    private static let pageBytes = 4096
-
     init(
         firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int, shiftBytes: Int,
         redZoneBytes: Int
@@ -35,9 +34,14 @@ struct Slab {
     }
 
     var slots: Range<Int> { firstSlot..<firstSlot + slotCount }
-    var byteCount: Int { (slotCount * strideBytes + Self.pageBytes - 1) / Self.pageBytes * Self.pageBytes }
+    var byteCount: Int { (slotCount * strideBytes + 4095) / 4096 * 4096 }
 
-    private func isVacant(_ index: Int) -> Bool { vacancy[index / 64] >> UInt64(index % 64) & 1 == 1 }
+    /// A slot that was kept twice, as two threads put its buffer at the same instant, may be vacant and outstanding: see
+    /// `PoolCore.isDuplicate(_:)`.
+    private func isVacant(_ index: Int) -> Bool {
+        vacancy[index / 64] >> UInt64(index % 64) & 1 == 1
+            && cmempool_load32(SlotTable.generations + firstSlot + index) & 1 == 0
+    }
 
     mutating func occupy(_ slot: Int) {
         let index = slot - firstSlot
@@ -49,15 +53,16 @@ struct Slab {
         vacancy[index / 64] |= 1 << UInt64(index % 64)
     }
 
-    /// Gives back the pages around a slot that hold vacant slots only.
+    /// Gives back the pages in which a slot lies, as far as they hold vacant slots only.
     func releasePages(around slot: Int) {
         let index = slot - firstSlot
-        let first = index * strideBytes / Self.pageBytes * Self.pageBytes / strideBytes
-        let last = min(
-            slotCount - 1,
-            ((index + 1) * strideBytes - 1) / Self.pageBytes * Self.pageBytes / strideBytes
-                + max(1, Self.pageBytes / strideBytes) - 1)
-        releaseRun(from: first, through: max(index, last))
+        let start = pageStart(index * strideBytes)
+        let end = pageEnd((index + 1) * strideBytes)
+        var first = index
+        while first > max(0, start) / strideBytes, isVacant(first - 1) { first -= 1 }
+        var last = index
+        while last < min(slotCount - 1, (end - 1) / strideBytes), isVacant(last + 1) { last += 1 }
+        release(from: first, through: last)
     }
 
     /// Gives back every page that holds vacant slots only, in as few calls as there are runs.
@@ -75,17 +80,16 @@ struct Slab {
         }
     }
 
-    /// As ``releasePages()``, for some slots.
-    private func releaseRun(from first: Int, through last: Int) {
-        guard (first...last).allSatisfy(isVacant) else { return }
-        release(from: first, through: last)
-    }
-
     private func release(from first: Int, through last: Int) {
-        let pageBytes = Self.pageBytes
-        let start = (first * strideBytes + pageBytes - 1) / pageBytes * pageBytes
+        let start = pageEnd(first * strideBytes)
         // What lies behind the last slot belongs to nobody.
-        let end = last == slotCount - 1 ? byteCount : (last + 1) * strideBytes / pageBytes * pageBytes
+        let end = last == slotCount - 1 ? byteCount : pageStart((last + 1) * strideBytes)
         if end > start { SystemMemory.release(base + start, end - start) }
     }
+
+    /// Where the page begins that an offset lies in, and where the one ends that the offset is the end of a part of; from the
+    /// first buffer, as offsets are. That buffer begins on 4096 bytes, but not everywhere on a page.
+    private func pageStart(_ offset: Int) -> Int { offset - (offset + leadBytes) % SystemMemory.pageBytes }
+    private func pageEnd(_ offset: Int) -> Int { pageStart(offset + SystemMemory.pageBytes - 1) }
+    private var leadBytes: Int { Int(bitPattern: base) & (SystemMemory.pageBytes - 1) }
 }

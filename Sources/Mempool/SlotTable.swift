@@ -66,6 +66,8 @@ enum SlotTable {
     static func unlockAfterFork() { state.unlockAfterFork() }
 
     /// Gets and puts of a slot together since it first existed; odd while the slot is outstanding.
+    ///
+    /// Without the bucket's lock it may be 2^32 short for the moment of a carry, once in 2^31 pairs.
     @inline(__always)
     static func generation(of slot: Int) -> UInt64 {
         while true {

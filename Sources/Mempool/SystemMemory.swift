@@ -15,6 +15,9 @@ package enum SystemMemory {
         return pages > 0 && pageBytes > 0 ? pages * pageBytes : 1 << 30
     }()
 
+    /// The unit in which memory goes back, bytes: 4096, or more on other machines than x86-64.
+    static let pageBytes = max(4096, sysconf(CInt(_SC_PAGESIZE)))
+
     private static func isToFail() -> Bool {
         guard callsUntilFailure.load(ordering: .relaxed) >= 0 else { return false }
         return callsUntilFailure.subtract(1, ordering: .relaxed).oldValue <= 0
@@ -22,11 +25,11 @@ package enum SystemMemory {
 
     /// Maps fresh pages, whole pages of zeros.
     static func map(_ byteCount: Int) throws(PoolAllocationError) -> UnsafeMutableRawPointer {
-        guard !isToFail(),
-            let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+        guard !isToFail() else { throw PoolAllocationError(byteCount: byteCount, errorNumber: ENOMEM) }
+        guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
             memory != MAP_FAILED
         else {
-            throw PoolAllocationError(byteCount: byteCount, errorNumber: ENOMEM)
+            throw PoolAllocationError(byteCount: byteCount, errorNumber: errno)
         }
         return memory
     }

@@ -123,7 +123,7 @@ extension Recorder {
         finding.expectedCapacity = UInt64(access.capacity)
         finding.bytes = UInt64(access.capacity)
         if access.isRead { finding.flags |= FindingRecord.readFlag }
-        finding.reissues = (access.generation &- generation) / 2
+        finding.reissues = (access.generation - min(generation, access.generation)) / 2
         if let present = ledger.record(access.slot) {
             finding.address = present.pointee.address
             finding.offset = Int64(bitPattern: UInt64(access.address) &- present.pointee.address)

@@ -467,7 +467,7 @@ final class Recorder: Sendable {
     private func fillDoublePut(_ finding: inout FindingRecord, _ put: RefusedPut) {
         let first = fullGeneration(put)
         // The slot's generation is first + 1 while it waits, and grows by 2 with each owner after that.
-        finding.reissues = (put.generation &- first) / 2
+        finding.reissues = (put.generation - min(first, put.generation)) / 2
         if let owner = ledger.owner(slot: put.slot, generation: first) {
             fill(&finding, from: owner)
         } else {

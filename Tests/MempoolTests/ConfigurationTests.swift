@@ -1,7 +1,9 @@
 // What can be chosen about a pool: buckets, limits, zeroing; and what is said about choices that do not work.
 
-import Mempool
+import Glibc
 import Testing
+
+@testable import Mempool
 
 @Suite("Configurations")
 struct ConfigurationTests {
@@ -166,5 +168,22 @@ struct ConfigurationTests {
         pool.put(buffer)
         pool.put(pool.get(0))
         #expect(pool.stats() == PoolStats())
+    }
+
+    @Test func `Requests are remembered whole, also those above 4 GiB`() {
+        for request in [0, 1, 1 << 32, 5 << 30, 1 << 40] {
+            // A slot that no pool uses: slot 0 is never given out.
+            ZeroingRequests.remember(request, slot: 0)
+            #expect(ZeroingRequests.request(ofSlot: 0) == request)
+        }
+    }
+
+    @Test func `Errors of memory say what ran out`() {
+        let memory = PoolAllocationError(byteCount: 4096, errorNumber: ENOMEM)
+        #expect(memory.description == "the system refused 4096 bytes: Cannot allocate memory")
+        let slots = PoolAllocationError(byteCount: 4096, errorNumber: ENOSPC)
+        #expect(
+            slots.description
+                == "all 16777216 slots of the process are in use, by outstanding and idle buffers of all pools")
     }
 }

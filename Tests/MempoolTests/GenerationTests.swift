@@ -1,7 +1,11 @@
-// The generations of slots at the end of their low half, where a put carries.
+// The generations of slots: at the end of their low half, where a put carries; and of a slot that was kept twice.
+
+import CMempoolPlatform
+import Glibc
+import Synchronization
+import Testing
 
 @testable import Mempool
-import Testing
 
 @Suite("Generations")
 struct GenerationTests {
@@ -14,8 +18,10 @@ struct GenerationTests {
         SlotTable.generations[first.slotNumber] = .max - 1
         let last = pool.get(100)
         #expect(last.slotNumber == first.slotNumber && last.generation == .max)
+        let before = SlotTable.generation(of: last.slotNumber)
         pool.put(last)
-        #expect(SlotTable.generation(of: last.slotNumber) == 1 << 32)
+        #expect(SlotTable.generation(of: last.slotNumber) == before + 1)
+        #expect(before & 0xFFFF_FFFF == 0xFFFF_FFFF)
         pool.put(last)
         #expect(pool.stats().discards.doublePut == 1)
         let next = pool.get(100)
@@ -24,5 +30,90 @@ struct GenerationTests {
         #expect(pool.stats().discards.doublePut == 2 && pool.stats().inUse == 1)
         pool.put(next)
         #expect(pool.stats().inUse == 0)
+    }
+
+    @Test func `Whoever reads the counters of a bucket never sees half of a carry`() {
+        let pool = BufferPool()
+        let buffer = pool.get(100)
+        let slot = buffer.slotNumber
+        cmempool_store32(SlotTable.generations + slot, .max)
+        let last = Buffer(
+            base: buffer.base, count: buffer.count, shape: buffer.shape,
+            ticket: UInt64(UInt32.max) << 32 | UInt64(buffer.slotNumber))
+        let before = SlotTable.generation(of: buffer.slotNumber)
+        let isReading = Atomic<Bool>(false)
+        onThreads(2) { index in
+            if index == 0 {
+                // As the stats do. The put has to wait, so however long it takes, nothing changes meanwhile.
+                pool.core.buckets[0].state.withLock { _ in
+                    isReading.store(true, ordering: .releasing)
+                    for _ in 0..<50 where cmempool_load32(SlotTable.generations + slot) == .max { usleep(1000) }
+                    #expect(cmempool_load32(SlotTable.generations + slot) == .max)
+                }
+            } else {
+                while !isReading.load(ordering: .acquiring) { sched_yield() }
+                pool.put(last)
+            }
+        }
+        #expect(SlotTable.generation(of: buffer.slotNumber) == before + 1)
+        #expect(pool.stats().inUse == 0 && pool.stats().discarded == 0)
+    }
+
+    // MARK: - Slots that were kept twice
+
+    /// What two puts at the same instant leave behind.
+    private func keepTwice(_ buffer: Buffer, _ pool: BufferPool) throws {
+        pool.put(buffer)
+        let cache = try #require(cmempool_owned_cache(pool.index))
+        cmempool_magazine_push(
+            cmempool_magazine_at(cache, BufferShape.bucket(buffer.shape)), UInt32(buffer.slotNumber))
+    }
+
+    @Test func `Of a slot that was kept twice one copy is handed out`() throws {
+        let pool = BufferPool()
+        let buffer = pool.get(100)
+        try keepTwice(buffer, pool)
+        let gets = (0..<3).map { _ in pool.get(100) }
+        #expect(Set(gets.map(\.slotNumber)).count == 3)
+        #expect(gets.allSatisfy { SlotTable.generation(of: $0.slotNumber) & 1 == 1 })
+        #expect(pool.stats().discards.doublePut == 1)
+        gets.forEach(pool.put)
+        let stats = pool.stats()
+        #expect(stats.inUse == 0 && stats.gets == 4 && stats.puts == 4 && stats.discarded == 1)
+    }
+
+    @Test func `A copy on the shelf is dropped too, and its memory stays while the other one is outstanding`() throws {
+        let pool = BufferPool()
+        let buffer = pool.get(5000)
+        try keepTwice(buffer, pool)
+        // One copy in a magazine, one on the shelf.
+        let owner = pool.get(5000)
+        #expect(owner.slotNumber == buffer.slotNumber)
+        owner[0] = 42
+        pool.trim()
+        #expect(owner[0] == 42)
+        let others = (0..<20).map { _ in pool.get(5000) }
+        #expect(!others.contains { $0.slotNumber == owner.slotNumber })
+        #expect(pool.stats().discards.doublePut == 1)
+        (others + [owner]).forEach(pool.put)
+        #expect(pool.stats().inUse == 0 && pool.stats().discarded == 1)
+    }
+
+    @Test func `More copies than the stacks have room for are dropped`() {
+        var stacks = SlotStacks()
+        let hasRoom = stacks.reserve(32)
+        let room = stacks.freeCount
+        #expect(hasRoom && room >= 32)
+        for slot in 0..<room + 5 { stacks.pushVacant(slot) }
+        let counts = [stacks.vacantCount, stacks.freeCount]
+        #expect(counts == [room, 0])
+
+        let bucket = BucketCore(capacity: 262_144)
+        let budget = IdleBudget(.unlimited)
+        guard let (slot, _) = try? bucket.take(nil, nil, budget: budget) else { return }
+        SlotTable.generations[slot] &+= 2
+        let kept = (0..<10).count { _ in bucket.shelve(slot: slot, budget: budget) }
+        #expect(kept < 10)
+        #expect(bucket.state.withLock { $0.stacks.freeCount } == 0)
     }
 }

@@ -59,6 +59,24 @@ import Testing
         #expect(pool.stats().discards.doublePut == 1)
     }
 
+    @Test func `So is the put of nothing but a buffer's end`() {
+        let pool = BufferPool()
+        let buffer = pool.get(512)
+        interrupted { pool.put(buffer.dropFirst(512)) }
+        #expect(pool.stats().discards.wrongCapacity == 1)
+        #expect(pool.stats().inUse == 0)
+    }
+
+    @Test(arguments: [-1, .max]) func `A size that no buffer has traps in a handler too`(size: Int) async throws {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            [size = size as Int] in
+            guard cmempool_enter() else { return }
+            _ = BufferPool().get(size)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: a buffer of \(size) bytes was asked for; sizes are 0 to 140737488351232"))
+    }
+
     @Test func `What is too much to wait is lost to the pool, and no more`() {
         let limit = Int(CMEMPOOL_DEFERRED_PUTS)
         let pool = BufferPool()

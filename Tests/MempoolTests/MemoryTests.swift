@@ -75,6 +75,33 @@ struct MemoryTests {
         #expect(residentBytes(of: [buffer]) == 0)
     }
 
+    @Test func `What is trimmed goes back also where buffers and pages do not line up`() throws {
+        let layout = try BucketLayout(capacities: [1500])
+        let pool = try BufferPool(configuration: PoolConfiguration(layout: layout, idleLimit: .bytes(0)))
+        let buffers = (0..<2000).map { _ in pool.get(1500) }
+        touch(buffers)
+        #expect(residentBytes(of: buffers) > 2 << 20)
+        buffers.forEach(pool.put)
+        // A recorder that looks at the bytes before a buffer has the system show it a page of zeros.
+        #expect(residentBytes(of: buffers) < 256 << 10)
+    }
+
+    @Test func `trim counts what this thread keeps, also after a limit was lowered`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            let pool = BufferPool()
+            let buffers = (0..<40).map { _ in pool.get(4096) }
+            buffers.forEach(pool.put)
+            BufferPool.totalIdleLimit = .bytes(0)
+            guard pool.trim() == 40 * 4096 else { exit(2) }
+            exit(pool.stats().trimmed == 0 && pool.bucketStats()[2].idle == 0 ? 0 : 3)
+        }
+    }
+
+    @Test func `A negative limit of all pools traps`() async {
+        await #expect(processExitsWith: .failure) { BufferPool.totalIdleLimit = .bytes(-1) }
+    }
+
     @Test("threads that end leave nothing behind, however many they are")
     func shortLivedThreads() {
         let pool = BufferPool()

@@ -322,7 +322,7 @@ CMEMPOOL_INLINE void cmempool_fence_release(void) { __atomic_thread_fence(__ATOM
 
 // MARK: - The recorder's seams
 
-/// Starts the recorder if it is linked in. The pool calls it once, before its first slow path does anything.
+/// Starts the recorder if it is linked in. The pool calls it once, before the first pool is made.
 void cmempool_start_recorder(void);
 
 /// The two functions of a recorder that are called all the time, with an event of the pool's. Beside Swift's hook, as reading a

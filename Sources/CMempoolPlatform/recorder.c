@@ -46,8 +46,13 @@ uint32_t cmempool_mean_sample_interval;
 cmempool_placer cmempool_get_placer;
 cmempool_place_taker cmempool_put_placer;
 
-// A page of its own: the kernel wipes whole pages.
-__attribute__((aligned(4096))) void *cmempool_recorder_root_page[4096 / sizeof(void *)];
+// A page of its own: the kernel wipes whole pages, of 64 KiB on some machines.
+#if defined(__x86_64__)
+#define ROOT_BYTES 4096
+#else
+#define ROOT_BYTES 65536
+#endif
+__attribute__((aligned(ROOT_BYTES))) void *cmempool_recorder_root_page[ROOT_BYTES / sizeof(void *)];
 
 void cmempool_set_recorder_root(void *root) {
     madvise(cmempool_recorder_root_page, sizeof cmempool_recorder_root_page, MADV_WIPEONFORK);
@@ -94,8 +99,11 @@ void cmempool_print(const char *text, size_t bytes) {
 }
 
 int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {
-    if (descriptor >= 0 && fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0 && errno != EOPNOTSUPP)
-        return errno;
+    // Some file systems give up what they have allocated so far when a signal arrives, and say so.
+    while (descriptor >= 0 && fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0) {
+        if (errno == EOPNOTSUPP) break;
+        if (errno != EINTR) return errno;
+    }
     // Allocation alone is not enough everywhere: a file system may need blocks again when the page is first written.
     if (madvise((char *)base + offset, bytes, MADV_POPULATE_WRITE) == 0) return 0;
     if (errno != EINVAL) return errno == EFAULT ? ENOSPC : errno;

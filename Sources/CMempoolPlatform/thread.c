@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@ void *cmempool_default_core_pointer;
 
 static pthread_key_t thread_key;
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+static bool has_thread_key;
 
 static void thread_ended(void *thread) {
     // Another key's destructor may use the pool after this one; the pool then registers the thread again.
@@ -20,18 +22,28 @@ static void thread_ended(void *thread) {
     cmempool_thread_exit(thread);
 }
 
-static void make_thread_key(void) { pthread_key_create(&thread_key, thread_ended); }
+static void make_thread_key(void) { has_thread_key = pthread_key_create(&thread_key, thread_ended) == 0; }
 
-void cmempool_register_thread(cmempool_thread *thread) {
+bool cmempool_register_thread(cmempool_thread *thread) {
     pthread_once(&thread_key_once, make_thread_key);
+    if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
-    pthread_setspecific(thread_key, thread);
+    return true;
 }
 
 uint32_t cmempool_read_thread_id(void) { return cmempool_this_thread.thread_id = (uint32_t)syscall(SYS_gettid); }
 
-static void *run_body(void *body) {
-    ((void (*)(void))body)();
+struct thread_start {
+    const char *name;
+    void (*body)(void);
+};
+
+static void *run_body(void *argument) {
+    struct thread_start start = *(struct thread_start *)argument;
+    free(argument);
+    // By the thread itself: nobody else may name it, as it may have ended.
+    pthread_setname_np(pthread_self(), start.name);
+    start.body();
     return NULL;
 }
 
@@ -39,7 +51,13 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
-    if (pthread_attr_init(&attributes) != 0) return false;
+    struct thread_start *start = malloc(sizeof *start);
+    if (!start) return false;
+    *start = (struct thread_start){name, body};
+    if (pthread_attr_init(&attributes) != 0) {
+        free(start);
+        return false;
+    }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 256 << 10);
     // The program's signals are for the program's threads; but for the one that Swift's backtracer stops all threads with
@@ -47,15 +65,24 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     sigfillset(&all);
     sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&thread, &attributes, run_body, (void *)body);
+    int failure = pthread_create(&thread, &attributes, run_body, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    if (failure == 0) pthread_setname_np(thread, name);
+    if (failure != 0) free(start);
     return failure == 0;
 }
 
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+
 void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void)) {
+#if __has_feature(thread_sanitizer)
+    // It ends the program when a thread holds more than 64 mutexes, which seven pools have together.
+    (void)before, (void)in_parent, (void)in_child;
+#else
     pthread_atfork(before, in_parent, in_child);
+#endif
 }
 
 void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }

@@ -35,8 +35,6 @@ struct BucketCore: ~Copyable, Sendable {
         var lentCount = 0
         var allocations: UInt64 = 0
         var trimmed: UInt64 = 0
-        /// Pairs that the slots' generations counted before this bucket had them.
-        var inheritedPairs: UInt64 = 0
     }
 
     let state = Guarded(State())
@@ -165,23 +163,24 @@ struct BucketCore: ~Copyable, Sendable {
         state.slotCount += count
         for index in (0..<count).reversed() {
             SlotTable.bases[first + index] = slab.base + index * strideBytes
-            state.inheritedPairs += SlotTable.generation(of: first + index) / 2
             state.stacks.pushVacant(first + index)
         }
     }
 
     // MARK: - Put
 
-    /// Takes all but `kept` slots of a magazine, those first that share cache lines. Returns how many were trimmed because
-    /// the budget is used up.
+    /// Takes all but `kept` slots of a magazine, those first that share cache lines. Returns how many went to the shelf, and how
+    /// many were trimmed because the budget is used up.
     ///
     /// The magazine changes while the lock is held: a fork, which takes the lock first, finds each slot in one place only.
-    func shelve(_ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget) -> Int {
+    func shelve(
+        _ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget
+    ) -> (shelved: Int, trimmed: Int) {
         let slots = magazine.pointee.bottom
         let count = magazine.pointee.top - slots - kept
-        guard count > 0 else { return 0 }
+        guard count > 0 else { return (0, 0) }
         return withUnsafeTemporaryAllocation(of: UInt32.self, capacity: LineOrder.slotLimit) { scratch in
-            guard let ordered = scratch.baseAddress else { return 0 }
+            guard let ordered = scratch.baseAddress else { return (0, 0) }
             LineOrder.arrange(slots, count: count + kept, into: ordered)
             return state.withLock { state in
                 let room = state.credit.reserve(count, of: accountedBytes, from: budget)
@@ -190,12 +189,12 @@ struct BucketCore: ~Copyable, Sendable {
                 state.trimmed += UInt64(count - room)
                 slots.update(from: ordered + count, count: kept)
                 magazine.pointee.top = slots + kept
-                return count - room
+                return (room, count - room)
             }
         }
     }
 
-    /// Takes one slot of a thread without a magazine. Returns whether it was trimmed.
+    /// Takes one slot of a thread without a magazine. Returns whether it went to the shelf; otherwise it was trimmed.
     func shelve(slot: Int, budget: IdleBudget) -> Bool {
         var entry = UInt32(truncatingIfNeeded: slot)
         return state.withLock { state in
@@ -206,7 +205,7 @@ struct BucketCore: ~Copyable, Sendable {
                 vacate(slot, &state)
                 state.trimmed += 1
             }
-            return !hasRoom
+            return hasRoom
         }
     }
 
@@ -301,11 +300,11 @@ struct BucketCore: ~Copyable, Sendable {
                     total += generation / 2
                     stats.inUse += Int64(generation & 1)
                 }
+                total -= slab.inheritedPairs
             }
             stats.allocations = state.allocations
             stats.trimmed = state.trimmed
             stats.idle = Int64(state.slotCount - state.stacks.vacantCount - state.lentCount) - stats.inUse
-            total -= state.inheritedPairs
         }
         stats.wrongCapacity = wrongCapacityPuts.load(ordering: .relaxed)
         stats.gets = total + UInt64(stats.inUse)

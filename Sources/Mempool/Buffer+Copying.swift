@@ -66,9 +66,15 @@ extension Buffer {
         }
         if let outcome { return try outcome.get() }
         let count = source.count
-        // Rebased to the count, so that a collection with more elements than that traps instead of going on.
-        try room(for: count, at: index).copyBytes(from: source)
-        return count
+        // A collection with more elements than it says is cut off.
+        let room = try room(for: count, at: index)
+        var written = 0
+        for byte in source {
+            guard written < count else { break }
+            room[written] = byte
+            written += 1
+        }
+        return written
     }
 
     @inlinable

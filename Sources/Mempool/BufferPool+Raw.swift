@@ -28,7 +28,9 @@ extension BufferPool {
     /// - Complexity: O(log memory of the pool), with a lock; an address that is not the pool's searches all pools.
     public func putRaw(_ address: UnsafeMutableRawPointer?) {
         guard let address else { return }
-        put(core.buffer(at: address) ?? PoolRegistry.buffer(at: address) ?? RawAddresses.foreign(address))
+        // The search takes locks, for which a handler's get or put would wait for ever.
+        let found = InterruptedCalls.around { core.buffer(at: address) ?? PoolRegistry.buffer(at: address) }
+        put(found ?? RawAddresses.foreign(address))
     }
 }
 

@@ -30,10 +30,11 @@ public final class BufferPool: Sendable {
         index = core.index
         isByWidth = configuration.layout.capacities.allSatisfy { $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
-        if isDefault { cmempool_set_default_core(Unmanaged.passUnretained(core).toOpaque()) }
         ForkSafety.install
         PoolHook.installed?.didCreatePool(
             core.index, core.name, configuration.layout.capacities, configuration.zeroing == .onPut)
+        // Last: from here on other threads use the pool, which a recorder must know by then.
+        if isDefault { cmempool_set_default_core(Unmanaged.passUnretained(core).toOpaque()) }
     }
 
     /// Makes a pool with the default configuration. Traps when 1,024 pools exist.

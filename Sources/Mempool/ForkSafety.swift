@@ -4,6 +4,9 @@ internal import CMempoolPlatform
 
 /// Holds every lock of the pools across a `fork`, so that the child, which has only the forking thread, finds none of them
 /// taken and no structure half changed.
+///
+/// Handlers of others that were registered before run while the locks are held, and may use the pool: the forking thread is
+/// inside of it meanwhile, and they are served like signal handlers.
 enum ForkSafety {
     /// Registers the handlers, once.
     static let install: Void = cmempool_around_fork(beforeFork, afterForkInParent, afterForkInChild)
@@ -31,14 +34,27 @@ enum ForkSafety {
     }
 }
 
-private func beforeFork() { ForkSafety.lock() }
+/// Whether the forking thread entered the pool for the fork. Guarded by the locks, which one thread at a time holds.
+nonisolated(unsafe) private var hasEntered = false
 
-private func afterForkInParent() { ForkSafety.unlock() }
+private func beforeFork() {
+    let isEntering = cmempool_enter()
+    ForkSafety.lock()
+    hasEntered = isEntering
+}
+
+private func afterForkInParent() {
+    let isLeaving = hasEntered
+    ForkSafety.unlock()
+    if isLeaving { InterruptedCalls.leave() }
+}
 
 private func afterForkInChild() {
+    let isLeaving = hasEntered
     ForkSafety.unlock()
     cmempool_forget_thread_id()
     IdleDecayThread.holdAfterFork()
     ThreadCaches.takeBackAfterFork()
     IdleDecayThread.forgetAfterFork()
+    if isLeaving { InterruptedCalls.leave() }
 }

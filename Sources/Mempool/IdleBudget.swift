@@ -3,7 +3,7 @@
 
 internal import Synchronization
 
-/// Counts idle bytes against a pool's limit and the limit of the process. Thread-safe; one atomic addition to each.
+/// Counts idle bytes against a pool's limit and the limit of the process. Thread-safe.
 final class IdleBudget: Sendable {
     private let limit: Int
     private let used = Atomic<Int>(0)
@@ -15,7 +15,7 @@ final class IdleBudget: Sendable {
     init(_ limit: ByteLimit) { self.limit = limit.value }
 
     /// The most that one bucket may keep as credit: what it does not use must not be missing elsewhere.
-    var creditBytes: Int { limit / 128 }
+    var creditBytes: Int { min(limit, Self.processLimit.load(ordering: .relaxed)) / 128 }
 
     /// Idle bytes counted now.
     var usedBytes: Int { used.load(ordering: .relaxed) }
@@ -47,6 +47,8 @@ final class IdleBudget: Sendable {
 /// change two counters that all threads share, whose cache lines would travel with the buffers. Guarded by the bucket's lock.
 struct IdleCredit {
     private var count = 0
+
+    var isEmpty: Bool { count == 0 }
 
     /// Counts as many of `count` buffers as fit; returns how many.
     mutating func reserve(_ count: Int, of byteCount: Int, from budget: IdleBudget) -> Int {

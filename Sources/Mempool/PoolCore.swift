@@ -330,18 +330,21 @@ final class PoolCore: Sendable {
 
     /// Moves all but `kept` slots of a magazine to the shelf.
     private func takeBack(_ magazine: UnsafeMutablePointer<cmempool_magazine>, bucket: Int, keeping kept: Int) {
-        didShelve(bucket, trimmed: buckets[bucket].shelve(magazine, keeping: kept, budget: budget))
+        let (shelved, trimmed) = buckets[bucket].shelve(magazine, keeping: kept, budget: budget)
+        didShelve(bucket, shelved: shelved, trimmed: trimmed)
     }
 
     private func shelve(_ slot: Int, bucket: Int) {
-        didShelve(bucket, trimmed: buckets[bucket].shelve(slot: slot, budget: budget) ? 1 : 0)
+        let isShelved = buckets[bucket].shelve(slot: slot, budget: budget)
+        didShelve(bucket, shelved: isShelved ? 1 : 0, trimmed: isShelved ? 0 : 1)
     }
 
-    private func didShelve(_ bucket: Int, trimmed: Int) {
+    private func didShelve(_ bucket: Int, shelved: Int, trimmed: Int) {
         if trimmed > 0, let hook = PoolHook.installed {
             for _ in 0..<trimmed { hook.didTrim(index, bucket) }
         }
-        if decayTickNanoseconds != nil { IdleDecayThread.startIfNeeded(idleBytes: budget.usedBytes) }
+        // Magazines, which count as well, do not decay.
+        if shelved > 0, decayTickNanoseconds != nil { IdleDecayThread.startIfNeeded(idleBytes: budget.usedBytes) }
     }
 
     /// Empties and closes the magazines of a cache.
@@ -384,8 +387,12 @@ final class PoolCore: Sendable {
         return tick
     }
 
-    /// Whether anything lies on a shelf.
-    var hasIdleMemory: Bool { buckets.indices.contains { buckets[$0].state.withLock { $0.stacks.shelfCount > 0 } } }
+    /// Whether anything lies on a shelf, or a bucket keeps credit that others could use.
+    var hasIdleMemory: Bool {
+        buckets.indices.contains {
+            buckets[$0].state.withLock { $0.stacks.shelfCount > 0 || !$0.credit.isEmpty }
+        }
+    }
 
     /// Gives back the shelves and the calling thread's magazines. Returns bytes.
     func trim() -> Int {

@@ -17,7 +17,8 @@ enum ThreadCaches {
     /// Lock order: this lock, then a bucket's, then the slot table's.
     private static let all = Guarded(List())
 
-    /// The calling thread's cache for a pool, or nil if the pool has none: its index is too high or memory ran out.
+    /// The calling thread's cache for a pool, or nil if the pool has none: its index is too high, or memory or
+    /// the means to learn of the thread's end ran out.
     ///
     /// The result must not be kept: it is for use on this thread before the next suspension point.
     static func current(for pool: PoolCore) -> UnsafeMutablePointer<cmempool_cache>? {
@@ -29,6 +30,8 @@ enum ThreadCaches {
     private static func make(
         for pool: PoolCore, thread: UnsafeMutablePointer<cmempool_thread>
     ) -> UnsafeMutablePointer<cmempool_cache>? {
+        // Registered again whenever a cache is made: a destructor that ran may be followed by another use of the pool.
+        guard thread.pointee.is_registered != 0 || cmempool_register_thread(thread) else { return nil }
         let bucketCount = pool.buckets.count
         let byteCount = cmempool_cache_bytes(UInt32(truncatingIfNeeded: bucketCount))
         guard let memory = SystemMemory.allocate(byteCount) else { return nil }
@@ -48,8 +51,6 @@ enum ThreadCaches {
         let nowhere = [UInt8](repeating: UInt8(truncatingIfNeeded: bucketCount), count: pool.firstBuckets.count)
         let seen = cmempool_sample_interval() > 0 ? nowhere : pool.firstBuckets
         withUnsafeMutableBytes(of: &cache.pointee.first_buckets) { $0.copyBytes(from: seen) }
-        // Registered again whenever a cache is made: a destructor that ran may be followed by another use of the pool.
-        if thread.pointee.is_registered == 0 { cmempool_register_thread(thread) }
         setOwned(thread, pool.index, cache)
         // While a recorder watches every buffer there is no fast path.
         if PoolHook.installed?.watchesEveryBuffer != true { setFast(thread, pool.index, cache) }

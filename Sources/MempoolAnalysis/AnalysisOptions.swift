@@ -17,8 +17,6 @@ package struct AnalysisOptions: Sendable {
     /// How processes ended, by their number, as far as the caller saw it. Only the end of the process that wrote the recording
     /// counts; a recording may be that of somebody else's child.
     package var observedEnds: [Int: ObservedEnd] = [:]
-    /// Whether frames get names. Without, all stay `module+0xoffset`.
-    package var namesFrames = true
 
     package init() {}
 }

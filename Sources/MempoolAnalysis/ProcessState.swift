@@ -14,8 +14,13 @@ enum ProcessState {
     static func ending(of recording: Recording, options: AnalysisOptions) -> ProcessEnding {
         let observed = options.observedEnds[Int(recording.header.processID)]
         if recording.isCleanExit {
-            if case .exited(let status) = observed { return ProcessEnding(kind: .exited, status: status) }
-            return ProcessEnding(kind: .exited, status: Int(recording.header.exitStatus))
+            switch observed {
+            case .exited(let status): return ProcessEnding(kind: .exited, status: status)
+            case .killed(let signal):
+                // A signal may come after all that is recorded.
+                return ProcessEnding(kind: .exited, status: Int(recording.header.exitStatus), signal: signal)
+            default: return ProcessEnding(kind: .exited, status: Int(recording.header.exitStatus))
+            }
         }
         // How the program ended later does not matter to it.
         if recording.header.flags & RecordingHeader.snapshotFlag != 0 {

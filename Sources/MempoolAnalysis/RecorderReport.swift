@@ -50,7 +50,7 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     /// Frames in the stacks of the findings, and how many of them have no name.
     package var frames = 0
     package var unnamedFrames = 0
-    /// Modules whose names were withheld.
+    /// Modules to blame for them.
     package var unnamedModules: [UnnamedModule] = []
 
     package init(
@@ -97,7 +97,7 @@ package struct DroppedReport: Codable, Equatable, Sendable {
     package var total: Int { [ledger, stacks, findings, strings, modules, pools, contexts].reduce(0, Counter.sum) }
 }
 
-/// A module that is not what the program ran, or cannot be read, so that any name would be a guess.
+/// A module some of whose frames have no names, as these would be guesses, or are not there.
 package struct UnnamedModule: Codable, Equatable, Sendable {
     package enum Reason: String, Codable, Sendable {
         /// The file on disk has another build-id than the one that ran.
@@ -106,6 +106,10 @@ package struct UnnamedModule: Codable, Equatable, Sendable {
         case missing
         /// There is no build-id to prove that the file is the one that ran.
         case noBuildID = "no-build-id"
+        /// The file is the one that ran, but it is stripped.
+        case noSymbols = "no-symbols"
+        /// Another module was at the same addresses before or after it.
+        case shared = "shared-addresses"
     }
 
     package var path: String

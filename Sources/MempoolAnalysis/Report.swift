@@ -90,7 +90,7 @@ package struct ProcessReport: Codable, Equatable, Sendable {
 /// How a process ended, as far as anybody knows.
 package struct ProcessEnding: Codable, Equatable, Sendable {
     package enum Kind: String, Codable, Sendable {
-        /// It left through `exit` or the end of `main`; `status` is known.
+        /// It left through `exit` or the end of `main`; `status` is known. If a signal killed it after that, `signal` is too.
         case exited
         /// It went without a clean exit: killed, crashed, `_exit` or replaced. `signal` or `status` is known if a parent saw it.
         case died

@@ -63,7 +63,9 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
 package enum RecordingLimits {
     /// Paths of modules, pool names, the command line: about 1,000 paths of 256 bytes.
     package static let nameBytes = 256 * 1024
-    /// Those and a text for each context.
+    /// PATH_MAX: the most bytes of a path that a program can open.
+    package static let pathBytes = 4096
+    /// Names, and a text for each context.
     package static let stringBytes = nameBytes + contexts * contextTextBytes
     /// A process with more than 1,024 shared objects has not been seen; one takes about 20.
     package static let modules = 1024

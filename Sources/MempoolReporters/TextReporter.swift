@@ -49,7 +49,10 @@ package enum TextReporter {
         guard let process = report.process else { return }
         let ending: String
         switch process.ending.kind {
-        case .exited: ending = "exited with status \(process.ending.status ?? 0)"
+        case .exited:
+            ending =
+                process.ending.signal.map { "had ended in order and was then killed by signal \($0)" }
+                ?? "exited with status \(process.ending.status ?? 0)"
         case .running:
             ending = process.ending.isSnapshot ? "was running when it took this snapshot" : "is still running"
         case .died:

@@ -50,7 +50,7 @@ enum ProgramEnd: Equatable {
 /// | was killed by signal n | any, or none | 128 + n |
 /// | exited with 0 | healthy | 0 |
 /// | exited with 0 | findings | 1 |
-/// | exited with 0 | inconclusive: no recording, or one that cannot be read | 2 |
+/// | exited with 0 | inconclusive: no recording, or one that cannot be read or has no get | 2 |
 /// | none (`report`, or workloads of `run`, whose failure is a verdict) | as above | 0, 1, 2 |
 ///
 /// A command that cannot be started has no end: `SpawnFailure.status` is 127 or 126.

@@ -13,7 +13,7 @@ struct ReportCommand: DoctorCommand {
             shows what is outstanding at this moment.
 
             EXIT STATUS
-            0 healthy, 1 findings, 2 the recording cannot be read, 64 usage, 70 internal error.
+            0 healthy, 1 findings, 2 the recording cannot be read or has no get, 64 usage, 70 internal error.
 
             EXAMPLES
               mempool-doctor report server.mempool

@@ -34,7 +34,7 @@ import Testing
                 $0.kind == .leak
             }
             let words = try #require(recording.stack(finding.accessStack))
-            let names = RuntimeSymbolizer().name(Set(words), in: recording.modules)
+            let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             site = words.lazy.compactMap { names.frames[$0]?.first { $0.file?.contains("Tests/Zoo/") == true } }.first
         }
 
@@ -45,7 +45,7 @@ import Testing
         /// The functions of one of its stacks.
         func functions(_ stack: UInt32) -> [String] {
             let words = recording.stack(stack) ?? []
-            let names = RuntimeSymbolizer().name(Set(words), in: recording.modules)
+            let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             return words.flatMap { names.frames[$0] ?? [] }.map(\.function)
         }
     }

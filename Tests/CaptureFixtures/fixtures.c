@@ -2,10 +2,14 @@
 #define _GNU_SOURCE
 #include "CaptureFixtures.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 bool fixture_is_sanitized(void) { return true; }
@@ -123,4 +127,18 @@ bool fixture_run_threads(int count, int at_once, fixture_body body) {
         for (int i = 0; i < at_once; i++) pthread_join(threads[i], NULL);
     }
     return true;
+}
+
+static int fallocate_failures;
+
+void fixture_interrupt_fallocate(int times) { fallocate_failures = times; }
+
+// In place of the C library's.
+int fallocate(int descriptor, int mode, off_t offset, off_t bytes) {
+    if (fallocate_failures > 0) {
+        fallocate_failures--;
+        errno = EINTR;
+        return -1;
+    }
+    return (int)syscall(SYS_fallocate, descriptor, mode, offset, bytes);
 }

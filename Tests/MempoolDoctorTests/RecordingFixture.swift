@@ -5,7 +5,7 @@ import MempoolRecording
 
 /// Builds the bytes of a recording.
 enum RecordingFixture {
-    /// A recording of a program that made `foreignPuts` foreign puts, and exited cleanly unless it is said otherwise.
+    /// A recording of a program that got and put a buffer, made `foreignPuts` foreign puts, and exited cleanly unless it is said otherwise.
     static func bytes(
         foreignPuts: UInt64 = 0, version: UInt32 = RecordingLayout.version, processID: UInt32 = 0,
         isCleanExit: Bool = true
@@ -36,6 +36,10 @@ enum RecordingFixture {
             let isAfterFindings = section.rawValue > RecordingSection.findings.rawValue
             entry.offset = UInt64(RecordingLayout.headerBytes + (isAfterFindings ? RecordingLayout.pageBytes : 0))
             entry.recordBytes = UInt32(section.recordBytes)
+            if section == .ledger {
+                entry.capacity = 1
+                entry.published = 1
+            }
             if section == .findings {
                 entry.capacity = 1
                 entry.published = foreignPuts > 0 ? 1 : 0
@@ -47,6 +51,10 @@ enum RecordingFixture {
         data.append(Data(count: RecordingLayout.headerBytes - data.count))
         withUnsafeBytes(of: finding) { data.append(contentsOf: $0) }
         data.append(Data(count: RecordingLayout.headerBytes + RecordingLayout.pageBytes - data.count))
+        // The ledger is the last section.
+        var slot = LedgerRecord()
+        slot.sequence = 1 << 2 | LedgerState.returned.rawValue
+        withUnsafeBytes(of: slot) { data.append(contentsOf: $0) }
         return data
     }
 }

@@ -15,6 +15,13 @@ struct TextReporterTests {
         return try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
     }
 
+    @Test func `A signal after an end in order is told`() throws {
+        var report = SampleReports.healthy()
+        report.process?.ending.signal = 11
+        let text = TextReporter.render(report, style: TextStyle(width: 200))
+        #expect(text.contains(" had ended in order and was then killed by signal 11, after "))
+    }
+
     @Test func `A healthy report is shown in full`() throws {
         #expect(TextReporter.render(SampleReports.healthy(), style: TextStyle()) == (try golden("healthy.txt")))
     }
@@ -72,7 +79,7 @@ struct TextReporterTests {
                 }
             }
             guard let recording = try? Recording(path: directory.write(bytes)) else { continue }
-            let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+            let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer())
             #expect(!TextReporter.render(report, style: TextStyle(maximumFindings: nil)).isEmpty)
             #expect(JSONReporter.render(report) != "{}\n")
         }

@@ -243,4 +243,33 @@ struct BufferWriterTests {
             _ = try writer.reserve(-1)
         }
     }
+
+    /// Says that it has two elements, and has as many as told.
+    private struct Miscounted: Collection {
+        let actual: Int
+        var startIndex: Int { 0 }
+        var endIndex: Int { 2 }
+        func index(after index: Int) -> Int { index + 1 }
+        subscript(index: Int) -> UInt8 { 7 }
+        func makeIterator() -> AnyIterator<UInt8> {
+            var left = actual
+            return AnyIterator {
+                left -= 1
+                return left >= 0 ? 7 : nil
+            }
+        }
+    }
+
+    @Test func `A collection that miscounts its elements writes no more than it said`() throws {
+        let buffer = getBuffer(4)
+        defer { putBuffer(buffer) }
+        try buffer.copyBytes(from: [0, 0, 0, 0])
+        try buffer.copyBytes(from: Miscounted(actual: 9), at: 1)
+        #expect((0..<4).map { buffer[$0] } == [0, 7, 7, 0])
+        var writer = BufferWriter(buffer)
+        try writer.append(contentsOf: Miscounted(actual: 9))
+        #expect(writer.position == 2)
+        try writer.append(contentsOf: Miscounted(actual: 1))
+        #expect(writer.position == 3)
+    }
 }

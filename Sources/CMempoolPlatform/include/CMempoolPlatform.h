@@ -213,13 +213,13 @@ CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_c
     return (cmempool_vacancies *)&cache->magazines[cache->bucket_count + 1];
 }
 
-/// Asks for `cmempool_thread_exit` to be called when this thread ends.
-void cmempool_register_thread(cmempool_thread *_Nonnull thread);
+/// Asks for `cmempool_thread_exit` to be called when this thread ends. False if the process has no key or memory for that.
+bool cmempool_register_thread(cmempool_thread *_Nonnull thread);
 /// Implemented by the pool: returns the thread's magazines. May run more than once for a thread.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
 /// Starts a detached thread that takes no signals; false if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
-/// Has the three functions called around every `fork`, in its thread.
+/// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
                           void (*_Nonnull in_child)(void));
 uint32_t cmempool_read_thread_id(void);
@@ -397,7 +397,10 @@ size_t cmempool_first_other(const void *_Nonnull bytes, uint8_t byte, size_t cou
 size_t cmempool_last_other(const void *_Nonnull bytes, uint8_t byte, size_t count);
 /// Whether half a red zone is as it was set, or as the system gave it.
 CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
-    const uint64_t *word = (const uint64_t *)zone, canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);
+    const uint64_t canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);
+    uint64_t word[4];
+    // Buffers end anywhere.
+    __builtin_memcpy(word, zone, sizeof word);
     uint64_t other = (word[0] ^ canary) | (word[1] ^ canary) | (word[2] ^ canary) | (word[3] ^ canary);
     return __builtin_expect(other == 0, true) || (word[0] | word[1] | word[2] | word[3]) == 0;
 }

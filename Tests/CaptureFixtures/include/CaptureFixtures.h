@@ -1,4 +1,5 @@
-// Ways to call a function that are hard to unwind: without frame pointers, from a signal handler, on another stack.
+// Ways to call a function that are hard to unwind: without frame pointers, from a signal handler, on another stack; and a
+// system call that signals interrupt.
 #ifndef CAPTURE_FIXTURES_H
 #define CAPTURE_FIXTURES_H
 
@@ -27,5 +28,7 @@ void fixture_call_on_coroutine(fixture_body _Nonnull body, void *_Nullable conte
 void fixture_call_deep(fixture_body _Nonnull body, void *_Nullable context, int depth);
 /// Runs `body` as the first function of a new thread, on many of them one after the other or `at_once`.
 bool fixture_run_threads(int count, int at_once, fixture_body _Nonnull body);
+/// Has the next calls of `fallocate` fail as if a signal had arrived.
+void fixture_interrupt_fallocate(int times);
 
 #endif

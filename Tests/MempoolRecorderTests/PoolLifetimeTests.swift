@@ -1,0 +1,68 @@
+// Pools that begin and end while a recorder watches, in processes of their own.
+
+import CMempoolPlatform
+import CaptureFixtures
+import Foundation
+import Mempool
+import MempoolRecording
+import Testing
+
+/// A pool that has ended when this returns.
+@inline(never) private func usePool(_ body: (BufferPool) -> Void) { body(BufferPool()) }
+
+@Suite struct PoolLifetimeTests {
+    @Test func `The totals at the end bear a destroyed pool whose memory had been another one's`() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            setenv("MEMPOOL_DEBUG", "sampled,quiet,recording=\(path)", 1)
+            // Its slots go back, and take 1,000 pairs with them.
+            usePool { pool in
+                for _ in 0..<1000 { pool.put(pool.get(512)) }
+            }
+            // One slab of those slots, and a fresh one, which stays as it has a buffer outstanding.
+            usePool { pool in
+                let buffers = (0..<513).map { _ in pool.get(512) }
+                for buffer in buffers.dropLast() { pool.put(buffer) }
+            }
+            exit(0)
+        }
+        let recording = try Recording(path: path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag != 0)
+        #expect(recording.header.flags & RecordingHeader.estimatedCountersFlag == 0)
+        let rows = recording.pools.flatMap(\.rows)
+        #expect(rows.map(\.gets).reduce(0, +) == 1513)
+        #expect(rows.map(\.puts).reduce(0, +) == 1512)
+    }
+
+    @Test func `No thread finds the default pool before the recorder knows it`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "full,quiet", 1)
+            let other = BufferPool()
+            guard PoolHook.installed != nil else { exit(2) }
+            PoolHook.installed?.didCreatePool = { pool, _, _, _ in
+                _exit(pool == 0 && cmempool_default_core() == nil ? 0 : 3)
+            }
+            other.put(other.get(100))
+            putBuffer(getBuffer(100))
+            exit(4)
+        }
+    }
+
+    @Test func `A signal while space is reserved costs nothing`() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            setenv("MEMPOOL_DEBUG", "full,quiet,recording=\(path)", 1)
+            fixture_interrupt_fallocate(1)
+            putBuffer(getBuffer(100))
+            fixture_interrupt_fallocate(3)
+            for _ in 0..<20_000 { _ = getBuffer(100) }
+            exit(0)
+        }
+        let recording = try Recording(path: path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag != 0)
+        #expect(recording.pools.first?.rows.first?.gets == 20_001)
+        #expect(recording.header.dropped.ledger == 0)
+    }
+}

@@ -1,0 +1,111 @@
+// The pool and what a process does to it: signals, forks, and keys of threads that ran out.
+
+import CMempoolPlatform
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Mempool
+
+/// fork(2), which Swift does not import because most programs must not use it.
+@_silgen_name("fork") private func forkProcess() -> pid_t
+
+/// Of the handler of the test with signals.
+private let interruptedPool = BufferPool()
+private let signalCount = Atomic<Int>(0)
+
+@Suite struct ProcessTests {
+    /// A handler may get and put while a recorder watches; the search of a put by address must not keep it from that.
+    @Test(.timeLimit(.minutes(2))) func `Threads that put by address are interrupted by handlers that get and put`()
+        async
+    {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "full,quiet", 1)
+            alarm(60)
+            _ = interruptedPool
+            guard PoolHook.installed != nil else { exit(0) }
+            var action = sigaction()
+            action.__sigaction_handler.sa_handler = { _ in
+                // More than a magazine holds, so that the last ones need the bucket's lock.
+                withUnsafeTemporaryAllocation(of: Buffer.self, capacity: 70) { buffers in
+                    for index in 0..<70 { buffers.initializeElement(at: index, to: interruptedPool.get(100)) }
+                    for index in 0..<70 { interruptedPool.put(buffers[index]) }
+                }
+                signalCount.add(1, ordering: .relaxed)
+            }
+            sigaction(SIGUSR1, &action, nil)
+            let isDone = Atomic<Bool>(false)
+            let ended = Atomic<Int>(0)
+            let workers = Guarded<[pthread_t]>([])
+            for _ in 0..<2 {
+                let thread = Thread {
+                    // Dispatch, on whose thread the test runs, blocks signals.
+                    var signals = sigset_t()
+                    sigaddset(&signals, SIGUSR1)
+                    pthread_sigmask(SIG_UNBLOCK, &signals, nil)
+                    interruptedPool.put(interruptedPool.get(100))
+                    workers.withLock { $0.append(pthread_self()) }
+                    while !isDone.load(ordering: .relaxed) {
+                        let memory = interruptedPool.getRaw(100)
+                        interruptedPool.putRaw(memory.baseAddress)
+                    }
+                    ended.add(1, ordering: .relaxed)
+                }
+                thread.start()
+            }
+            while workers.withLock({ $0.count }) < 2 { usleep(100) }
+            let threads = workers.withLock { $0 }
+            var sent = 0
+            while signalCount.load(ordering: .relaxed) < 1000 {
+                pthread_kill(threads[sent % 2], SIGUSR1)
+                sent += 1
+                usleep(100)
+            }
+            isDone.store(true, ordering: .relaxed)
+            while ended.load(ordering: .relaxed) < 2 { usleep(100) }
+            let stats = interruptedPool.stats()
+            exit(stats.inUse == 0 && stats.gets == stats.puts && stats.discarded == 0 ? 0 : 2)
+        }
+    }
+
+    @Test func `Handlers of a fork that were there first get and put while the locks are held`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            alarm(20)
+            pthread_atfork(
+                { putBuffer(getBuffer(70_000)) }, { putBuffer(getBuffer(70_000)) }, { putBuffer(getBuffer(70_000)) })
+            let buffer = getBuffer(100)
+            for _ in 0..<3 {
+                let child = forkProcess()
+                if child == 0 {
+                    alarm(10)
+                    putBuffer(getBuffer(70_000))
+                    putBuffer(buffer)
+                    _exit(getStats().inUse == 0 && getStats().discarded == 0 ? 0 : 3)
+                }
+                var status: CInt = 0
+                waitpid(child, &status, 0)
+                guard status == 0 else { exit(4) }
+            }
+            putBuffer(buffer)
+            exit(getStats().inUse == 0 && getStats().discarded == 0 ? 0 : 5)
+        }
+    }
+
+    @Test func `A process without keys for threads uses the pools without magazines`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            let first = UnsafeRawPointer(pthread_getspecific(0))
+            var key = pthread_key_t()
+            while pthread_key_create(&key, nil) == 0 {}
+            for size in [100, 5000, 100] {
+                let buffers = (0..<100).map { _ in getBuffer(size) }
+                buffers.forEach(putBuffer)
+            }
+            guard UnsafeRawPointer(pthread_getspecific(0)) == first else { exit(2) }
+            guard cmempool_owned_cache(0) == nil else { exit(3) }
+            let stats = getStats()
+            exit(stats.gets == 300 && stats.puts == 300 && stats.allocations == 200 ? 0 : 4)
+        }
+    }
+}

@@ -322,16 +322,20 @@ final class Recorder: Sendable {
             let hasTools = cmempool_has_tools() && region == nil
             if hasTools, let base { cmempool_tools_show(base, capacity) }
             let hasZones = record.pointee.flags & HotLayout.unzoned == 0
-            let damage = damage(around: base, request: request, capacity: capacity, hasZones: hasZones, region)
-            let time = cmempool_now()
-            if _slowPath(damage != nil || time &- record.pointee.getTime > heldLimit) {
-                return didPut(pointer, record, damage, isGuarded: region != nil, time: time, stack: stack)
+            // Each by itself: to keep whether there is damage would cost more than to look.
+            if let damage = damage(around: base, request: request, capacity: capacity, hasZones: hasZones, region) {
+                return didPut(pointer, record, damage, isGuarded: region != nil, time: cmempool_now(), stack: stack)
             }
-            settle(pointer, record, isGuarded: region != nil, time: time, stack: stack)
+            let time = cmempool_now()
+            if _slowPath(time &- record.pointee.getTime > heldLimit) {
+                return didPut(pointer, record, nil, isGuarded: region != nil, time: time, stack: stack)
+            }
+            settle(pointer, record, base, request, isGuarded: region != nil, time: time, stack: stack)
             if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
+        } else if sampling != nil {
+            // While gets are sampled, a put by address may be that of any buffer.
+            return
         }
-        // While gets are sampled, a put by address may be that of any buffer.
-        if sampling != nil, record == nil { return }
         countPut(pool, bucketRow)
     }
 
@@ -343,7 +347,9 @@ final class Recorder: Sendable {
     ) {
         let event = pointer.pointee
         let owned = record.pointee
-        settle(pointer, record, isGuarded: isGuarded, time: time, stack: stack)
+        settle(
+            pointer, record, UnsafeMutableRawPointer(bitPattern: event.address), Int(truncatingIfNeeded: owned.request),
+            isGuarded: isGuarded, time: time, stack: stack)
         countPut(event.pool, event.bucketRow)
         if let damage { addOverrun(owned, event.slot, damage, event.capacity, stack) }
         if time &- owned.getTime > heldLimit { addHeld(owned, event, time, stack) }
@@ -353,16 +359,13 @@ final class Recorder: Sendable {
     /// Enters the put of a whole buffer whose bytes were looked at.
     @inline(__always)
     private func settle(
-        _ pointer: UnsafePointer<PutEvent>, _ record: UnsafeMutablePointer<LedgerRecord>, isGuarded: Bool, time: UInt64,
-        stack: UInt32
+        _ pointer: UnsafePointer<PutEvent>, _ record: UnsafeMutablePointer<LedgerRecord>,
+        _ base: UnsafeMutableRawPointer?,
+        _ request: Int, isGuarded: Bool, time: UInt64, stack: UInt32
     ) {
-        let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
         // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
         let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && !isGuarded
-        if isPoisoned, let base {
-            let request = Int(truncatingIfNeeded: record.pointee.request)
-            bytes.poison(base, request: request, with: poisonBytes[pointer.pointee.pool])
-        }
+        if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pointer.pointee.pool]) }
         let generation = pointer.pointee.generation
         ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
         if cmempool_has_tools(), !isGuarded, let base {

@@ -5,9 +5,9 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
 
-# Oldest toolchain that reads Package.swift (package traits came with 6.1).
+# Oldest toolchain that can build everything: raw identifiers and the module Runtime came with 6.2.
 readonly minimum_swift_major=6
-readonly minimum_swift_minor=1
+readonly minimum_swift_minor=2
 
 # Prints a progress line; stdout belongs to the results.
 say() {

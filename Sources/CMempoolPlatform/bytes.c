@@ -68,11 +68,12 @@ void cmempool_fill_slack(void *base, size_t request, size_t capacity, size_t lim
     if (slack > 0) memset((char *)base + request, CMEMPOOL_CANARY, slack < limit ? slack : limit);
 }
 
-bool cmempool_surroundings_are_intact(const void *base, size_t request, size_t capacity, size_t limit) {
+bool cmempool_surroundings_are_intact(const void *base, size_t request, size_t capacity, size_t limit, bool has_zones) {
     const uint8_t *start = base;
     if (request < capacity) {
         size_t slack = capacity - request;
         if (!is_uniform(start + request, CMEMPOOL_CANARY, slack < limit ? slack : limit)) return false;
     }
+    if (!has_zones) return true;
     return cmempool_zone_is_intact(start + capacity) && cmempool_zone_is_intact(start - CMEMPOOL_ZONE_BYTES);
 }

@@ -321,27 +321,20 @@ void cmempool_each_module(bool (*visit)(const cmempool_module *, void *), void *
     dl_iterate_phdr(visit_module, &state);
 }
 
-static int read_epoch(struct dl_phdr_info *info, size_t size, void *epoch) {
+static int read_counts(struct dl_phdr_info *info, size_t size, void *counts) {
     (void)size;
-    *(uint64_t *)epoch = info->dlpi_adds + info->dlpi_subs;
+    *(image_counts *)counts = (image_counts){.loads = info->dlpi_adds, .unloads = info->dlpi_subs};
     return 1;
 }
 
-static int read_unloads(struct dl_phdr_info *info, size_t size, void *unloads) {
-    (void)size;
-    *(uint64_t *)unloads = info->dlpi_subs;
-    return 1;
-}
-
-uint64_t cmempool_unload_count(void) {
-    uint64_t unloads = 0;
-    dl_iterate_phdr(read_unloads, &unloads);
-    return unloads;
+image_counts cmempool_image_counts(void) {
+    image_counts counts = {0, 0};
+    dl_iterate_phdr(read_counts, &counts);
+    return counts;
 }
 
 uint64_t cmempool_module_epoch(void) {
-    uint64_t epoch = 0;
-    dl_iterate_phdr(read_epoch, &epoch);
-    return epoch;
+    image_counts counts = cmempool_image_counts();
+    return counts.loads + counts.unloads;
 }
 #endif

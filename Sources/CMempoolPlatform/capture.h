@@ -61,7 +61,10 @@ bool cmempool_has_unwinder(void);
 /// frame ends. Slow: microseconds per frame.
 uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit);
 
-/// Changes whenever an image was unloaded.
-uint64_t cmempool_unload_count(void);
+/// How many images were loaded and unloaded so far.
+typedef struct image_counts {
+    uint64_t loads, unloads;
+} image_counts;
+image_counts cmempool_image_counts(void);
 
 #endif

@@ -40,6 +40,8 @@ static bool is_distrustful;
 /// Raised when images were unloaded: other code may lie at the addresses then.
 static uint32_t epoch = 1;
 static uint64_t unloads_seen;
+/// Images loaded so far that the recorder was told of.
+static uint64_t loads_seen;
 
 /// Executable range of the C library, where threads begin.
 static uintptr_t c_library_start, c_library_end;
@@ -60,6 +62,7 @@ static int find_c_library(struct dl_phdr_info *info, size_t size, void *address)
 }
 
 static pthread_key_t thread_key;
+static bool has_thread_key;
 static void thread_ended(void *thread);
 
 void cmempool_start_capturing(const cmempool_capture_options *chosen) {
@@ -74,8 +77,11 @@ void cmempool_start_capturing(const cmempool_capture_options *chosen) {
     // Without libunwind there is nothing to compare with, and in a static program no dlsym.
     void *abort_function = cmempool_has_unwinder() ? dlsym(RTLD_DEFAULT, "abort") : NULL;
     if (abort_function) dl_iterate_phdr(find_c_library, abort_function);
-    unloads_seen = cmempool_unload_count();
-    pthread_key_create(&thread_key, thread_ended);
+    image_counts images = cmempool_image_counts();
+    unloads_seen = images.unloads;
+    loads_seen = images.loads;
+    // Without a key threads do without a cache: nobody would be told of their end.
+    has_thread_key = pthread_key_create(&thread_key, thread_ended) == 0;
 }
 
 void cmempool_set_check_interval(uint32_t hits) {
@@ -91,7 +97,7 @@ void cmempool_trust_frame_pointers(bool is_trusting) {
 
 // MARK: - Threads
 
-/// Blocks of threads that ended, for the next ones: at most 64, about 1 MiB.
+/// Blocks of threads that ended, for the next ones: at most 64, of about 36 KiB each.
 #define SPARE_THREADS 64
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 static cmempool_recorded_thread *spare_threads;
@@ -139,7 +145,7 @@ static void empty_cache(cmempool_recorded_thread *thread) {
 }
 
 static cmempool_recorded_thread *begin_thread(void) {
-    if (has_ended) return NULL;
+    if (has_ended || !has_thread_key) return NULL;
     cmempool_recorded_thread *thread = NULL;
     if (pthread_mutex_trylock(&spare_lock) == 0) {
         thread = spare_threads;
@@ -287,12 +293,18 @@ static bool is_exact(
 
 static void count_one(uint64_t *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED); }
 
-/// Notices that images were unloaded since the last look; true if so.
-static bool look_for_unloads(void) {
-    uint64_t now = cmempool_unload_count();
-    uint64_t seen = __atomic_load_n(&unloads_seen, __ATOMIC_RELAXED);
-    if (now == seen) return false;
-    if (__atomic_compare_exchange_n(&unloads_seen, &seen, now, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+/// Notices that images were loaded since the last look, of which the recorder is told, or unloaded; true if unloaded.
+static bool look_for_images(const cmempool_recorded_thread *thread) {
+    image_counts now = cmempool_image_counts();
+    uint64_t seen = __atomic_load_n(&loads_seen, __ATOMIC_RELAXED);
+    // Not in a handler that interrupts a capture, which may be at that.
+    bool may_tell = now.loads != seen && !(thread && thread->is_entering);
+    if (may_tell &&
+        __atomic_compare_exchange_n(&loads_seen, &seen, now.loads, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        options.did_load();
+    seen = __atomic_load_n(&unloads_seen, __ATOMIC_RELAXED);
+    if (now.unloads == seen) return false;
+    if (__atomic_compare_exchange_n(&unloads_seen, &seen, now.unloads, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
         __atomic_add_fetch(&epoch, 1, __ATOMIC_RELAXED);
     return true;
 }
@@ -329,6 +341,7 @@ static __attribute__((noinline)) uint32_t capture_inexact(cmempool_recorded_thre
     uint64_t frames[CMEMPOOL_FRAME_LIMIT];
     uint32_t count;
     count_one(options.slow);
+    look_for_images(thread);
     return identify(thread, own, frames, &count);
 }
 
@@ -338,7 +351,7 @@ static __attribute__((noinline)) uint32_t capture_unknown(
 ) {
     uint64_t truth[CMEMPOOL_FRAME_LIMIT], walked[CMEMPOOL_FRAME_LIMIT];
     uint32_t truth_count;
-    look_for_unloads();
+    look_for_images(thread);
     bool is_nested = thread->is_entering;
     uint32_t stack = identify(thread, own, truth, &truth_count);
     // A handler must not change a set that the capture it interrupts is changing.
@@ -372,7 +385,7 @@ static __attribute__((noinline)) uint32_t check_hit(cmempool_recorded_thread *th
     uint64_t truth[CMEMPOOL_FRAME_LIMIT];
     uint32_t count;
     start_check_interval(thread);
-    bool has_unloaded = look_for_unloads();
+    bool has_unloaded = look_for_images(thread);
     uint32_t stack = identify(thread, own, truth, &count);
     // 0: it is not among the known ones and found no room, so nothing can be said.
     if (stack == 0) return known;

@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -73,9 +75,32 @@ uint64_t cmempool_now(void) {
 
 const char *cmempool_secure_getenv(const char *name) { return secure_getenv(name); }
 
+void cmempool_print(const char *text, size_t bytes) {
+    int error = errno;
+    sigset_t broken_pipe, before, pending;
+    sigemptyset(&broken_pipe);
+    sigaddset(&broken_pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken_pipe, &before);
+    sigpending(&pending);
+    while (bytes > 0) {
+        ssize_t written = write(STDERR_FILENO, text, bytes);
+        if (written < 0 && errno == EINTR) continue;
+        if (written < 0 && errno == EPIPE && !sigismember(&pending, SIGPIPE)) {
+            // Ours, which the program has not deserved.
+            struct timespec now = {0};
+            while (sigtimedwait(&broken_pipe, NULL, &now) < 0 && errno == EINTR) {}
+        }
+        if (written <= 0) break;
+        text += written;
+        bytes -= (size_t)written;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
+}
+
 int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {
     // Some file systems give up what they have allocated so far when a signal arrives, and say so.
-    while (fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0) {
+    while (descriptor >= 0 && fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0) {
         if (errno == EOPNOTSUPP) break;
         if (errno != EINTR) return errno;
     }

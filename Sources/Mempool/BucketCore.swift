@@ -10,12 +10,14 @@ internal import Synchronization
 /// way from the shelf to vacant; in exactly one of them. Thread-safe.
 struct BucketCore: ~Copyable, Sendable {
     let capacity: Int
-    /// Bytes from one buffer to the next: the capacity, rounded up to what its alignment asks for.
-    let strideBytes: Int
-    /// What an idle buffer counts for in limits: the same whether a recorder watches or not.
+    /// Bytes from one buffer to the next with red zones between them; the same as without if no recorder wants any.
+    private let zonedStrideBytes: Int
+    private let wantsZones: Bool
+    /// The most bytes of red zones there may be in all pools.
+    private let redZoneLimit: Int
+    /// Bytes from one buffer to the next: the capacity, rounded up to what its alignment asks for. What an idle buffer counts for
+    /// in limits, whether there are red zones or not.
     let accountedBytes: Int
-    /// Mapped bytes of a slab before its first buffer, beside its shift.
-    private let leadBytes: Int
     /// How many idle buffers one thread keeps at most.
     let magazineLimit: Int
     let wrongCapacityPuts = Atomic<UInt64>(0)
@@ -37,13 +39,13 @@ struct BucketCore: ~Copyable, Sendable {
 
     let state = Guarded(State())
 
-    init(capacity: Int, redZoneBytes: Int = 0) {
+    init(capacity: Int, redZoneBytes: Int = 0, redZoneLimit: Int = 0) {
         self.capacity = capacity
         let alignment = capacity >= 4096 ? 4096 : 64
         accountedBytes = (capacity + alignment - 1) / alignment * alignment
-        strideBytes = (capacity + redZoneBytes + alignment - 1) / alignment * alignment
-        // A whole page, so that pages and strides begin at the same place.
-        leadBytes = redZoneBytes > 0 ? 4096 : 0
+        zonedStrideBytes = (capacity + redZoneBytes + alignment - 1) / alignment * alignment
+        wantsZones = redZoneBytes > 0
+        self.redZoneLimit = redZoneLimit
         // A thread keeps at most 4 MiB of a bucket, or a single buffer: with fewer than 16 buffers, threads that hand buffers
         // to each other would meet at the shelf all the time.
         magazineLimit = min(Int(CMEMPOOL_MAGAZINE_SLOTS), max(1, (4 << 20) / capacity))
@@ -122,7 +124,20 @@ struct BucketCore: ~Copyable, Sendable {
 
     private func addSlab(_ state: inout State) throws(PoolAllocationError) {
         // Slabs of 256 KiB make the system call rare for small buckets without holding much that is unused.
-        let count = max(1, (256 << 10) / strideBytes)
+        var strideBytes = zonedStrideBytes
+        var count = max(1, (256 << 10) / strideBytes)
+        // One zone lies before the first buffer: a whole page, so that pages and strides begin at the same place.
+        var leadBytes = 4096
+        var redZoneBytes = count * (strideBytes - accountedBytes) + leadBytes
+        let hasZones = wantsZones && RedZones.reserve(redZoneBytes, limit: redZoneLimit)
+        if !hasZones {
+            strideBytes = accountedBytes
+            count = max(1, (256 << 10) / strideBytes)
+            leadBytes = 0
+            redZoneBytes = 0
+        }
+        var isAdded = false
+        defer { if !isAdded { RedZones.release(redZoneBytes) } }
         guard state.stacks.reserve(state.slotCount + count) else {
             throw PoolAllocationError(byteCount: count * MemoryLayout<UInt32>.stride, errorNumber: ENOMEM)
         }
@@ -136,8 +151,11 @@ struct BucketCore: ~Copyable, Sendable {
             throw PoolAllocationError(byteCount: byteCount, errorNumber: ENOSPC)
         }
         let slab = Slab(
-            firstSlot: first, slotCount: count, base: memory + shift, strideBytes: strideBytes, shiftBytes: shift
+            firstSlot: first, slotCount: count, base: memory + shift, strideBytes: strideBytes, shiftBytes: shift,
+            redZoneBytes: redZoneBytes
         )
+        isAdded = true
+        if wantsZones { RedZones.note(slab.slots, areMissing: !hasZones) }
         // Almost always at the end; runs that a destroyed pool gave back may come before.
         let isLast = state.slabs.last.map { $0.firstSlot < first } ?? true
         let position = isLast ? nil : state.slabs.firstIndex { $0.firstSlot > first }
@@ -331,6 +349,7 @@ struct BucketCore: ~Copyable, Sendable {
                 guard count == 0 else { return false }
                 if let hook = PoolHook.installed { slab.slots.forEach(hook.willRelease) }
                 SystemMemory.unmap(slab.base - slab.shiftBytes, slab.byteCount + slab.shiftBytes)
+                RedZones.release(slab.redZoneBytes)
                 for slot in slab.slots { SlotTable.bases[slot] = nil }
                 SlotTable.returnRun(first: slab.firstSlot, count: slab.slotCount)
                 return true

@@ -161,7 +161,8 @@ public struct Buffer: @unchecked Sendable {
     @usableFromInline @inline(never)
     func checkOwnerOfWatched(_ offset: Int, _ count: Int, isRead: Bool) {
         guard ticket != 0, cmempool_load32(SlotTable.generations + slotNumber) != generation, count > 0,
-            let hook = PoolHook.installed
+            // Not told is what a signal handler does that interrupted the pool, and with it perhaps the recorder.
+            let hook = PoolHook.installed, cmempool_enter()
         else { return }
         hook.didAccessAfterPut(
             AccessEvent(
@@ -177,5 +178,6 @@ public struct Buffer: @unchecked Sendable {
             )
         )
         cmempool_keep_frame()
+        InterruptedCalls.leave()
     }
 }

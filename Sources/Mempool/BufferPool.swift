@@ -3,7 +3,7 @@
 public import CMempoolPlatform
 internal import Glibc
 
-/// A pool of byte buffers in nine buckets from 512 B to 16 MiB.
+/// A pool of byte buffers in buckets: nine from 512 B to 16 MiB, unless its configuration has another layout.
 ///
 /// ```swift
 /// let pool = BufferPool.shared
@@ -56,7 +56,7 @@ public final class BufferPool: Sendable {
 
     // MARK: - Get and put
 
-    /// Hands out a buffer of at least `size` bytes.
+    /// Hands out a buffer of `size` bytes.
     ///
     /// - Parameter size: Bytes. 0 gives an empty buffer that need not be put. Above the largest bucket the buffer is
     ///   *oversized*: mapped for this get and unmapped at its put. Traps if negative or if the system has no memory.
@@ -78,6 +78,8 @@ public final class BufferPool: Sendable {
 
     /// As ``get(_:)``, for callers that can go on without the memory.
     ///
+    /// Traps like it if the size is negative or absurd, and if the very first get of the process cannot reserve the address space of
+    /// the slot table, 256 MiB.
     /// - Throws: ``PoolAllocationError`` if the system refuses the memory. Nothing is counted then.
     public func tryGet(_ size: Int) throws(PoolAllocationError) -> Buffer {
         try get(size, from: cmempool_frame())
@@ -94,6 +96,12 @@ public final class BufferPool: Sendable {
     /// Takes a buffer back. It must not be used afterwards.
     ///
     /// Never traps: a wrong put is discarded, counted by reason in ``stats()``, and explained by the recorder if it is on.
+    ///
+    /// Of two puts of one buffer, one that begins after the other has returned is always refused; between threads, if news of the
+    /// first reached the second in the usual way, as by a lock. Two threads that put it at the same instant are told apart only
+    /// while a recorder watches every get, at levels full and paranoid: otherwise there is no atomic exchange, both may be taken,
+    /// uncounted, and the buffer may later be handed out twice.
+    ///
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)
     public func put(_ buffer: Buffer) {
@@ -138,8 +146,11 @@ public final class BufferPool: Sendable {
     @discardableResult
     public func trim() -> Int { core.trim() }
 
-    /// The most bytes of idle memory that all pools keep together; a quarter of the machine's memory at first. A lower limit holds
-    /// for what becomes idle from now on. Traps if it is set below 0.
+    /// The most bytes of idle memory that all pools keep together. A lower limit holds for what becomes idle from now on.
+    ///
+    /// At first a quarter of the machine's memory: room for two pools at their own default limit of an eighth, with three
+    /// quarters left for what is in use and for everybody else. A container's limit is not looked at; set this in one. Traps if it is set
+    /// below 0.
     public static var totalIdleLimit: ByteLimit {
         get {
             let limit = IdleBudget.processLimit.load(ordering: .relaxed)

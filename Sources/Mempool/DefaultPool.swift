@@ -1,8 +1,8 @@
-// The free functions on the default pool, for the usage patterns of the original.
+// The free functions on the default pool.
 
 public import CMempoolPlatform
 
-/// Hands out a buffer of at least `size` bytes from the default pool; the same as ``BufferPool/get(_:)`` of
+/// Hands out a buffer of `size` bytes from the default pool; the same as ``BufferPool/get(_:)`` of
 /// ``BufferPool/shared``.
 ///
 /// - Parameter size: Bytes. 0 gives an empty buffer. Traps if negative or if the system has no memory.

@@ -5,14 +5,23 @@ extension Diagnostics {
     public struct Finding: Sendable, Hashable, CustomStringConvertible {
         /// The kinds of mistakes; mempool(7) explains the words.
         public enum Kind: String, Sendable, CaseIterable {
+            /// Buffers that are outstanding.
             case leak
+            /// A buffer was put that its owner had put before.
             case doublePut = "double-put"
+            /// A slice was put whose start is not the buffer's.
             case wrongCapacity = "wrong-capacity"
+            /// Memory was put that no pool issued.
             case foreignPut = "foreign-put"
+            /// A buffer was put into another pool than its own.
             case wrongPool = "wrong-pool"
+            /// A buffer was touched after its put.
             case useAfterPut = "use-after-put"
+            /// Bytes behind the request, or before the first one, were written.
             case overrun
+            /// A pool ended while buffers of it were outstanding.
             case poolDestroyed = "pool-destroyed"
+            /// A buffer was outstanding for longer than `held=` allows.
             case heldTooLong = "held-too-long"
         }
 

@@ -40,7 +40,7 @@ extension Diagnostics {
     ///   recorder is off, samples, or had to drop records, in the first two cases before the body runs.
     public static func withCheckedScope<R>(_ name: String, _ body: () throws -> R) throws -> R {
         let recorder = try completeRecorder(withScopes: true)
-        let scope = recorder.beginScope(name, in: currentScope.get())
+        let scope = beginScope(name)
         let result = inScope(scope, body)
         return try check(scope, name, recorder, result)
     }
@@ -52,7 +52,7 @@ extension Diagnostics {
         _ body: () async throws -> R
     ) async throws -> R {
         let recorder = try completeRecorder(withScopes: true)
-        let scope = recorder.beginScope(name, in: currentScope.get())
+        let scope = beginScope(name)
         let result = await inScope(scope, body)
         return try check(scope, name, recorder, result)
     }
@@ -93,12 +93,13 @@ extension Diagnostics {
     }
 
     private static func beginScope(_ name: String) -> ScopeReference {
-        recorder?.beginScope(name, in: currentScope.get()) ?? .none
+        guard let recorder else { return .none }
+        return InterruptedCalls.around { recorder.beginScope(name, in: currentScope.get()) }
     }
 
     private static func endScope(_ scope: ScopeReference) {
-        guard scope.number != 0 else { return }
-        _ = recorder?.endScope(scope, listsOutstanding: false)
+        guard scope.number != 0, let recorder else { return }
+        _ = InterruptedCalls.around { recorder.endScope(scope, listsOutstanding: false) }
     }
 
     /// Runs the body with a scope in place of the present one; if it is none, gets are unscoped.
@@ -132,7 +133,7 @@ extension Diagnostics {
     private static func check<R>(
         _ scope: ScopeReference, _ name: String, _ recorder: any DiagnosticsRecorder, _ result: Result<R, any Error>
     ) throws -> R {
-        let findings = recorder.endScope(scope, listsOutstanding: true)
+        let findings = InterruptedCalls.around { recorder.endScope(scope, listsOutstanding: true) }
         let value = try result.get()
         guard findings.isEmpty else { throw OutstandingBuffersError(scope: name, findings: findings) }
         try recorder.requireComplete(withScopes: true)

@@ -19,7 +19,14 @@ internal import CMempoolPlatform
 public enum Diagnostics {
     /// How much the recorder does; see `level` in mempool-doctor(1).
     public enum Level: String, Sendable, CaseIterable {
-        case off, sampled, full, paranoid
+        /// Nothing is recorded; bad puts are refused and counted.
+        case off
+        /// One get in many carries a stack; bad puts are all found.
+        case sampled
+        /// Every get and put carries a stack, and bytes are checked at the put and before the next get.
+        case full
+        /// As full, with guard pages and a quarantine, so that a touch where none belongs faults at its instruction.
+        case paranoid
     }
 
     /// How much the recorder does in this process. Starts the recorder, if no pool has been used yet.
@@ -37,19 +44,24 @@ public enum Diagnostics {
     /// no leaks. Takes milliseconds per 100,000 slots in use; other threads go on meanwhile.
     /// - Throws: ``DiagnosticsError`` if not every get and put is known: the recorder is off, samples, or had to drop records.
     public static func check() throws(DiagnosticsError) -> [Finding] {
-        try completeRecorder().findings()
+        let recorder = try completeRecorder()
+        return InterruptedCalls.around { recorder.findings() }
     }
 
     /// Remembers which buffers are outstanding now: 12 bytes for each.
     ///
     /// For programs that hold buffers already, or leak some that nobody can mend yet: what ``outstanding(since:)`` lists is new.
-    public static func mark() -> Mark { recorder?.mark() ?? Mark() }
+    public static func mark() -> Mark {
+        guard let recorder else { return Mark() }
+        return InterruptedCalls.around { recorder.mark() }
+    }
 
     /// The buffers that became outstanding since a mark and still are, as leaks grouped by their stacks.
     ///
     /// - Throws: ``DiagnosticsError`` as ``check()`` does.
     public static func outstanding(since mark: Mark) throws(DiagnosticsError) -> [Finding] {
-        try completeRecorder().outstanding(since: mark)
+        let recorder = try completeRecorder()
+        return InterruptedCalls.around { recorder.outstanding(since: mark) }
     }
 
     /// Has a function called for each mistake that is found from now on; it replaces the one before, nil removes it.
@@ -59,7 +71,9 @@ public enum Diagnostics {
     /// memory goes back to the system is delivered with the next get or finding, on the thread of that. Leaks are
     /// not delivered, as nobody makes them at any one moment.
     public static func onFinding(_ handler: (@Sendable (Finding) -> Void)?) {
-        recorder?.setHandler(handler)
+        guard let recorder else { return }
+        // What the one before held ends outside, where it may use pools.
+        _ = InterruptedCalls.around { recorder.setHandler(handler) }
     }
 
     /// Writes a recording of this moment into a new file, which `mempool-doctor report` reads like any other.
@@ -69,7 +83,7 @@ public enum Diagnostics {
     /// - Throws: ``DiagnosticsError`` if there is no recorder or the file cannot be written; none is left behind then.
     public static func snapshot(to path: String) throws(DiagnosticsError) {
         guard let recorder else { throw DiagnosticsError.withoutRecorder }
-        try recorder.snapshot(to: path)
+        try InterruptedCalls.around { () throws(DiagnosticsError) in try recorder.snapshot(to: path) }
     }
 
     // MARK: - Kept on purpose
@@ -81,7 +95,9 @@ public enum Diagnostics {
         guard buffer.ticket != 0, let recorder,
             cmempool_load32(SlotTable.generations + buffer.slotNumber) == buffer.generation
         else { return }
-        recorder.keep(slot: buffer.slotNumber, generation: buffer.generation)
+        let slot = buffer.slotNumber
+        let generation = buffer.generation
+        InterruptedCalls.around { recorder.keep(slot: slot, generation: generation) }
     }
 
     // MARK: - The recorder

@@ -36,7 +36,10 @@ package protocol DiagnosticsRecorder: Sendable {
     /// To be called before the first note: gets look for notes only from then on.
     func willUseNotes()
 
-    func setHandler(_ handler: (@Sendable (Diagnostics.Finding) -> Void)?)
+    /// Sets the handler and gives the one before. The caller lets go of that outside of the pool.
+    func setHandler(
+        _ handler: (@Sendable (Diagnostics.Finding) -> Void)?
+    ) -> (@Sendable (Diagnostics.Finding) -> Void)?
     /// Marks an outstanding buffer as kept.
     func keep(slot: Int, generation: UInt32)
     func snapshot(to path: String) throws(DiagnosticsError)

@@ -30,6 +30,8 @@ final class OversizedCore: Sendable {
         let taken = state.withLock { state -> Int? in
             guard let slot = state.free.popLast() ?? SlotTable.takeRun(of: 1) else { return nil }
             state.outstanding[slot] = capacity
+            // The slot may have been one of a slab that had none; an oversized buffer has its pages.
+            if marginBytes > 0 { RedZones.note(slot..<slot + 1, areMissing: false) }
             // Under the lock, as a put by address reads it.
             SlotTable.bases[slot] = memory + marginBytes
             return slot

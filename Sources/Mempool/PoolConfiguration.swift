@@ -20,7 +20,10 @@ public enum ByteLimit: Sendable, Equatable {
 
 /// When idle memory goes back to the system by itself.
 public enum IdleDecay: Sendable, Equatable {
-    /// At the latest after a buffer was idle for so many seconds.
+    /// At the latest after a buffer lay on a shelf for so many seconds, 0.01 to 1e9.
+    ///
+    /// What a living thread keeps for itself is not visited: at most 64 buffers or 4 MiB per bucket, whichever is less, or one larger
+    /// buffer. It stays until the thread ends or calls ``BufferPool/trim()`` itself.
     case after(seconds: Double)
     /// Only by ``BufferPool/trim()``.
     case never

@@ -42,11 +42,13 @@ final class PoolCore: Sendable {
         let hook = PoolHook.installed
         shapeFlags = hook?.watchesEveryBuffer == true ? BufferShape.watched : 0
         let redZone = hook?.redZoneBytes ?? 0
+        let limit = hook?.redZoneLimit ?? 0
         oversized = OversizedCore(redZoneBytes: redZone)
         let capacities = configuration.layout.capacities
         buckets = .allocate(capacity: capacities.count)
         for (bucket, capacity) in capacities.enumerated() {
-            buckets.initializeElement(at: bucket, to: BucketCore(capacity: capacity, redZoneBytes: redZone))
+            buckets.initializeElement(
+                at: bucket, to: BucketCore(capacity: capacity, redZoneBytes: redZone, redZoneLimit: limit))
         }
     }
 

@@ -129,6 +129,9 @@ package struct PoolHook: Sendable {
     /// Bytes before each buffer, and behind the last one of a slab, that belong to nobody: 0, or at least 64. Buffers on page
     /// boundaries have them at the end of a page of their own.
     package var redZoneBytes: Int
+    /// The most bytes that red zones take in all pools, oversized buffers' apart; buffers mapped after that have none. See
+    /// ``hasRedZones(slot:)``.
+    package var redZoneLimit = Int.max
     /// Whether every get and put is told, and every buffer checks for a use after its put.
     package var watchesEveryBuffer: Bool
     /// Otherwise one get in so many is told, on average, and the put of that buffer, which checks as well. At least 1.
@@ -190,6 +193,9 @@ package struct PoolHook: Sendable {
             cmempool_set_placers(installed?.placer?.place, installed?.placer?.takeBack)
         }
     }
+
+    /// Whether there are red zones around the buffer of a slot. Fixed while the slot has memory: to be asked when it was allocated.
+    package static func hasRedZones(slot: Int) -> Bool { !RedZones.areMissing(ofSlot: slot) }
 
     /// Gives the recorder, if one is linked in, the chance to install a hook. Every pool that is made passes here first.
     static let startRecorder: Void = cmempool_start_recorder()

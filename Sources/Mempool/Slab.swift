@@ -12,17 +12,23 @@ struct Slab {
     let strideBytes: Int
     /// Mapped bytes before the first buffer.
     let shiftBytes: Int
+    /// What counts as red zones of it.
+    let redZoneBytes: Int
     /// Pairs that the slots' generations counted before the bucket had them. Kept here, so that it goes with them.
     let inheritedPairs: UInt64
     /// A bit per slot: set while the slot has no memory of its own.
     private var vacancy: [UInt64]
 
-    init(firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int, shiftBytes: Int) {
+    init(
+        firstSlot: Int, slotCount: Int, base: UnsafeMutableRawPointer, strideBytes: Int, shiftBytes: Int,
+        redZoneBytes: Int
+    ) {
         self.firstSlot = firstSlot
         self.slotCount = slotCount
         self.base = base
         self.strideBytes = strideBytes
         self.shiftBytes = shiftBytes
+        self.redZoneBytes = redZoneBytes
         inheritedPairs = (firstSlot..<firstSlot + slotCount).reduce(0) { $0 + SlotTable.generation(of: $1) / 2 }
         vacancy = Array(repeating: .max, count: (slotCount + 63) / 64)
     }

@@ -35,7 +35,8 @@ enum SlotTable {
     /// Where each slot's buffer is; changes only while no caller owns it.
     nonisolated(unsafe) static let bases = reserve(UnsafeMutableRawPointer?.self)
 
-    private static func reserve<Element>(_ type: Element.Type) -> UnsafeMutablePointer<Element> {
+    /// Address space for an element per slot; pages exist once they are written.
+    static func reserve<Element>(_ type: Element.Type) -> UnsafeMutablePointer<Element> {
         let bytes = slotLimit * MemoryLayout<Element>.stride
         let protection = PROT_READ | PROT_WRITE
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE

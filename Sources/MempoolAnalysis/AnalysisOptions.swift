@@ -1,15 +1,22 @@
 // What the caller of the analysis knows and wants.
 
+/// How a process ended, seen from outside of it.
+package enum ObservedEnd: Sendable, Equatable {
+    /// By itself, with this status.
+    case exited(status: Int)
+    /// By this signal.
+    case killed(signal: Int)
+    /// Not at all: it went on as another program (`execve`), which records for itself.
+    case replaced
+}
+
 /// What to take into account when a recording is analysed.
 package struct AnalysisOptions: Sendable {
     /// Paths below it are shown relative to it.
     package var sourceRoot: String?
-    /// How the process ended, if the caller saw it: its exit status.
-    package var exitedStatus: Int?
-    /// How the process ended, if the caller saw it: the signal that killed it.
-    package var killedBySignal: Int?
-    /// Whether frames get names. Without, all stay `module+0xoffset`.
-    package var namesFrames = true
+    /// How processes ended, by their number, as far as the caller saw it. Only the end of the process that wrote the recording
+    /// counts; a recording may be that of somebody else's child.
+    package var observedEnds: [Int: ObservedEnd] = [:]
 
     package init() {}
 }

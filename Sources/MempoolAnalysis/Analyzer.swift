@@ -12,13 +12,18 @@ package enum Analyzer {
     /// - Throws: `RecordingError` if nothing of the file can be used. Damage that leaves something makes the report partial.
     package static func report(recordingAt path: String, options: AnalysisOptions) throws(RecordingError) -> Report {
         let recording = try Recording(path: path)
-        let symbolizer: any Symbolizer = options.namesFrames ? RuntimeSymbolizer() : OffsetSymbolizer()
-        return report(of: recording, options: options, symbolizer: symbolizer)
+        return report(of: recording, options: options, symbolizer: ElfSymbolizer())
     }
 
     /// The report of an open recording.
     package static func report(
         of recording: Recording, options: AnalysisOptions, symbolizer: any Symbolizer
+    ) -> Report {
+        report(of: recording, options: options, symbolizer: symbolizer, limits: RecordedGroups.Limits())
+    }
+
+    static func report(
+        of recording: Recording, options: AnalysisOptions, symbolizer: any Symbolizer, limits: RecordedGroups.Limits
     ) -> Report {
         let ending = ProcessState.ending(of: recording, options: options)
         // A pool that was never made has an entry if one with a higher number was.
@@ -26,7 +31,8 @@ package enum Analyzer {
             (number: number, report: PoolReport(recorded: pool, number: number))
         }
         let adviser = AdviceBuilder(pools: pools)
-        var groups = RecordedGroups(recording: recording, ending: ending, advisedRows: adviser.rows)
+        var groups = RecordedGroups(
+            recording: recording, ending: ending, advisedRows: adviser.rows, limits: limits)
         groups.collect()
         let names = symbolizer.name(groups.words, in: recording.modules)
         let stacks = NamedStacks(words: groups.stacks, names: names, modules: recording.modules)
@@ -38,10 +44,10 @@ package enum Analyzer {
         var recorder = recorderReport(of: recording, scan: groups.scan)
         recorder.damage += groups.damage
         recorder.partial = !recorder.damage.isEmpty
-        addNaming(to: &recorder, names: names, groups: groups, modules: recording.modules)
+        addNaming(to: &recorder, names: names, groups: groups)
 
-        let kept = pools.map(\.report.kept.count).reduce(0, Counter.sum)
-        let (verdict, reason) = verdict(findings: findings, recorder: recorder, ending: ending, kept: kept)
+        let (verdict, reason) = verdict(
+            findings: findings, recorder: recorder, ending: ending, pools: pools.map(\.report), scan: groups.scan)
         var report = Report(verdict: verdict, verdictReason: reason)
         report.process = ProcessReport(
             processID: Int(recording.header.processID), commandLine: recording.commandLine,
@@ -62,7 +68,7 @@ package enum Analyzer {
     // MARK: - Verdict
 
     private static func verdict(
-        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding, kept: Int
+        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding, pools: [PoolReport], scan: LedgerScan
     ) -> (Report.Verdict, String) {
         var running = ""
         var soFar = "."
@@ -100,6 +106,14 @@ package enum Analyzer {
         if recorder.partial {
             return (.inconclusive, "Nothing found, but parts of the recording could not be read.")
         }
+        // Sampled counters are estimates while the program runs.
+        let hasGets = pools.contains { $0.stats.gets > 0 || $0.stats.oversized > 0 }
+        if recorder.sampleInterval == 1, !hasGets, scan.outstanding == 0, scan.returned == 0 {
+            return (
+                .inconclusive,
+                "The program got no buffer, so nothing was observed." + (running.isEmpty ? "" : running + ".")
+            )
+        }
         if recorder.sampleInterval > 1 {
             return (
                 .healthy,
@@ -108,6 +122,15 @@ package enum Analyzer {
             )
         }
         if !running.isEmpty { return (.healthy, "Nothing found so far." + running + ".") }
+        let kept = pools.map(\.kept.count).reduce(0, Counter.sum)
+        if ending.kind == .died {
+            let purpose = kept > 0 ? " but for \(Sentences.grouped(kept)) that it keeps on purpose" : ""
+            let begun =
+                recorder.inProgress > 0
+                ? "; \(Sentences.plural(recorder.inProgress, "get or put", "gets or puts")) had begun and not ended"
+                : ""
+            return (.healthy, "Nothing was outstanding when the program died\(purpose)\(begun).")
+        }
         let purpose = kept > 0 ? ", but for \(Sentences.grouped(kept)) that the program keeps on purpose" : ""
         return (.healthy, "Every buffer that was got was put, once and whole\(purpose).")
     }
@@ -121,7 +144,7 @@ package enum Analyzer {
             notes.append("The recording is a snapshot that the program took of itself; it may have gone on since.")
         case .running: notes.append("The program is still running; the report shows the moment it was read.")
         case .died:
-            notes.append("The program died without a clean exit; what it held then is listed as leaked.")
+            notes.append(Sentences.death(ending))
             if recorder.inProgress > 0 {
                 notes.append(
                     "\(Sentences.plural(recorder.inProgress, "get or put", "gets or puts")) "
@@ -137,6 +160,7 @@ package enum Analyzer {
                     + "one may be missing. Level full sees all."
             )
         }
+        notes += groups.notes
         notes += groups.scopes.lateReturns().map(Sentences.lateReturn)
         if recorder.unwinder == "frame-pointers" {
             notes.append(
@@ -146,7 +170,8 @@ package enum Analyzer {
         let pools = recording.pools.count
         if groups.unknownPools > 0 {
             notes.append(
-                "\(Sentences.plural(groups.unknownPools, "outstanding buffer")) belong to pools beyond the \(pools) with counters."
+                "\(Sentences.plural(groups.unknownPools, "outstanding buffer belongs", "outstanding buffers belong")) to pools "
+                    + "beyond the \(pools) with counters."
             )
         }
         return notes
@@ -178,6 +203,7 @@ package enum Analyzer {
         report.canary = CheckedBytes(limit: header.canaryLimit)
         report.guardedGets = Int(clamping: header.guardedGets)
         report.unguardedGets = Int(clamping: header.unguardedGets)
+        report.unzonedBuffers = Int(clamping: header.unzonedBuffers)
         if header.heldLimit > 0 { report.heldLimitSeconds = seconds(from: 0, to: header.heldLimit) }
         report.failedNotes = Int(clamping: header.failedNotes)
         report.captureChecks = Int(clamping: header.captureChecks)
@@ -206,21 +232,12 @@ package enum Analyzer {
 
     /// Counts how many frames of the findings' stacks have a name, and for whose fault the others have none.
     private static func addNaming(
-        to report: inout RecorderReport, names: NamedAddresses, groups: RecordedGroups, modules: [Recording.Module]
+        to report: inout RecorderReport, names: NamedAddresses, groups: RecordedGroups
     ) {
-        let table = ModuleTable(modules)
-        var framesByPath: [String: Int] = [:]
-        for word in groups.words {
-            report.frames += 1
-            guard let only = names.frames[word]?.first, only.isUnnamed else { continue }
-            report.unnamedFrames += 1
-            framesByPath[table.module(of: word)?.path ?? "", default: 0] += 1
-        }
-        report.unnamedModules = names.unnamedModules.map { module in
-            var module = module
-            module.frames = framesByPath[module.path] ?? 0
-            return module
-        }
+        report.frames = groups.words.count + groups.unaskedWords
+        report.unnamedFrames =
+            groups.words.count { names.frames[$0]?.first?.isUnnamed ?? true } + groups.unaskedWords
+        report.unnamedModules = names.unnamedModules
     }
 
     // MARK: - Time

@@ -3,6 +3,30 @@
 /// Debug information that ends early, contradicts itself, or uses what this reader does not know.
 struct DwarfError: Error {}
 
+/// What may still be done with one file, so that parts which refer to one another do not cost more time and memory than the
+/// size of the file explains.
+///
+/// A step is an entry, an instruction of a line program, a range, a match or a byte of text. Sound files need fewer steps than
+/// they have bytes, and some per address that is asked for.
+final class DwarfBudget {
+    private var steps: Int
+
+    /// What a small file may need for many addresses.
+    private static let base = 4 << 20
+    private static let stepsPerByte = 4
+
+    init(fileBytes: Int) { steps = Self.base + Self.stepsPerByte * fileBytes }
+
+    func spend(_ count: Int = 1) throws(DwarfError) {
+        guard count <= steps else {
+            // For good: whoever goes on in spite of the error does not get far.
+            steps = 0
+            throw DwarfError()
+        }
+        steps -= count
+    }
+}
+
 /// A position in a section.
 struct DwarfCursor {
     let bytes: [UInt8]
@@ -67,10 +91,13 @@ struct DwarfCursor {
         }
     }
 
+    /// Names of generic code have some kilobytes; a longer text is damage.
+    private static let textLimitBytes = 64 * 1024
+
     /// Text up to a zero byte.
     mutating func text() throws(DwarfError) -> String {
         let start = position
-        while try byte() != 0 {}
+        while try byte() != 0 { if position - start > Self.textLimitBytes { throw DwarfError() } }
         return String(decoding: bytes[start..<position - 1], as: UTF8.self)
     }
 

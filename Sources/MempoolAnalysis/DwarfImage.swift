@@ -1,7 +1,8 @@
 // The debug information of an ELF file: for many addresses at once, the functions inlined there and the source lines.
 //
-// The Runtime module can do this too, but it orders inlined functions by where their code starts, which is not always how they are nested,
-// and so pairs functions with lines of others; and it runs all line programs again for every address.
+// The toolchain's Runtime module can do this too, but it orders inlined functions by where their code starts, which is not always how they
+// are nested, and so pairs functions with lines of others; it runs all line programs again for every address; and a damaged file
+// ends the process.
 
 internal import MempoolRecording
 
@@ -23,16 +24,27 @@ struct DwarfLocation {
 /// An ELF file with debug information.
 struct DwarfImage {
     private var sections = DwarfSections()
+    /// In the order of their offsets.
     private var units: [DwarfUnit] = []
 
-    /// Larger sections are not read: a program of that kind needs another tool.
-    private static let sectionLimitBytes = 1 << 30
-    private static let sectionCountLimit = 4096
+    /// Attributes that any compiler writes of one entry are below 30.
+    private static let attributeLimit = 256
+    /// Bytes of abbreviations that are parsed; each takes some tens of bytes then. Large programs have some megabytes.
+    private static let abbreviationLimitBytes = 32 << 20
+    /// Calls inlined into each other deeper than this are damage.
+    private static let inlineLimit = 256
 
     /// Reads the sections. Nil if there is no debug information or it cannot be understood.
-    init?(path: String) {
-        guard let file = try? RecordingFile(path: path), let sections = Self.readSections(file) else { return nil }
-        self.sections = sections
+    init?(_ file: RecordingFile) {
+        let names: [String: WritableKeyPath<DwarfSections, [UInt8]>] = [
+            ".debug_info": \.info, ".debug_abbrev": \.abbreviations, ".debug_str": \.strings,
+            ".debug_line_str": \.lineStrings, ".debug_str_offsets": \.stringOffsets, ".debug_addr": \.addresses,
+            ".debug_ranges": \.ranges, ".debug_rnglists": \.rangeLists, ".debug_line": \.lines,
+        ]
+        guard let found = ElfSections(file, of: Set(names.keys)) else { return nil }
+        for (name, section) in names { sections[keyPath: section] = found.bytes(of: name) ?? [] }
+        guard !sections.info.isEmpty else { return nil }
+        sections.budget = DwarfBudget(fileBytes: names.values.reduce(0) { $0 + sections[keyPath: $1].count })
         guard (try? readUnits()) != nil, !units.isEmpty else { return nil }
     }
 
@@ -51,19 +63,23 @@ struct DwarfImage {
     func locations(of addresses: Set<UInt64>) -> [UInt64: DwarfLocation] {
         let sorted = addresses.sorted()
         var result: [UInt64: DwarfLocation] = [:]
+        var names: [Int: String] = [:]
         for unit in units {
             // A unit that cannot be read costs its own names only.
             guard let (sites, covered) = try? Self.sites(in: unit, sorted, sections), !covered.isEmpty else { continue }
             let lines = try? DwarfLines(of: unit, sections)
-            try? lines?.forEachStretch(sections) { low, high, place in
-                for index in Self.indices(of: sorted, low, high) where covered.contains(index) {
+            try? lines?.forEachStretch(sections) { (low, high, place) throws(DwarfError) in
+                let indices = Self.indices(of: sorted, low, high)
+                try sections.budget.spend(indices.count)
+                for index in indices where covered.contains(index) {
                     result[sorted[index], default: DwarfLocation()].place = place()
                 }
             }
             for (index, chain) in sites {
                 result[sorted[index], default: DwarfLocation()].inlined = chain.reversed().map { site in
-                    DwarfLocation.InlinedCall(
-                        name: site.origin.flatMap(name) ?? "",
+                    if let origin = site.origin, names[origin] == nil { names[origin] = name(origin) ?? "" }
+                    return DwarfLocation.InlinedCall(
+                        name: site.origin.flatMap { names[$0] } ?? "",
                         call: DwarfPlace(file: lines?.files[site.file] ?? "", line: site.line, column: site.column)
                     )
                 }
@@ -74,17 +90,8 @@ struct DwarfImage {
 
     /// The positions in a sorted list of the values within [low, high).
     private static func indices(of sorted: [UInt64], _ low: UInt64, _ high: UInt64) -> Range<Int> {
-        func position(_ value: UInt64) -> Int {
-            var lower = 0
-            var upper = sorted.count
-            while lower < upper {
-                let middle = (lower + upper) / 2
-                if sorted[middle] < value { lower = middle + 1 } else { upper = middle }
-            }
-            return lower
-        }
-        let start = position(low)
-        return start..<max(start, high > low ? position(high) : start)
+        let start = sorted.firstPosition { $0 >= low }
+        return start..<max(start, high > low ? sorted.firstPosition { $0 >= high } : start)
     }
 
     /// Walks the entries of a unit. Gives for each address its inlined calls, outermost first, and the addresses that lie in its functions.
@@ -97,6 +104,7 @@ struct DwarfImage {
         var depth = 0
         var isFirst = true
         while !cursor.isAtEnd {
+            try sections.budget.spend()
             let code = try cursor.unsigned()
             guard code != 0 else {
                 depth -= 1
@@ -117,8 +125,10 @@ struct DwarfImage {
                 if hasRange, !isConcerned { break }
             } else if abbreviation.tag == Dwarf.Tag.subprogram {
                 let attributes = try unit.attributes(abbreviation, at: &cursor)
-                try unit.forEachRange(of: attributes, sections) { low, high in
-                    for index in indices(of: sorted, low, high) {
+                try unit.forEachRange(of: attributes, sections) { (low, high) throws(DwarfError) in
+                    let indices = indices(of: sorted, low, high)
+                    try sections.budget.spend(indices.count)
+                    for index in indices {
                         covered.insert(index)
                         sites[index] = nil
                     }
@@ -126,8 +136,11 @@ struct DwarfImage {
             } else if abbreviation.tag == Dwarf.Tag.inlinedSubroutine {
                 let attributes = try unit.attributes(abbreviation, at: &cursor)
                 let site = Site(depth: depth, attributes)
-                try unit.forEachRange(of: attributes, sections) { low, high in
-                    for index in indices(of: sorted, low, high) where (sites[index]?.last?.depth ?? -1) < depth {
+                try unit.forEachRange(of: attributes, sections) { (low, high) throws(DwarfError) in
+                    let indices = indices(of: sorted, low, high)
+                    try sections.budget.spend(indices.count)
+                    for index in indices where (sites[index]?.last?.depth ?? -1) < depth {
+                        guard sites[index, default: []].count < inlineLimit else { throw DwarfError() }
                         sites[index, default: []].append(site)
                     }
                 }
@@ -145,7 +158,7 @@ struct DwarfImage {
         var plain: String?
         // A definition refers to a declaration, hardly further.
         for _ in 0..<4 {
-            guard let unit = units.last(where: { $0.start <= offset }), offset < unit.end,
+            guard let unit = unit(before: offset), offset < unit.end, (try? sections.budget.spend()) != nil,
                 var cursor = try? DwarfCursor(sections.info, at: offset, end: unit.end),
                 let code = try? cursor.unsigned(),
                 let abbreviation = unit.abbreviations[code],
@@ -162,10 +175,23 @@ struct DwarfImage {
         return plain
     }
 
+    /// The last unit that starts at an offset or before it.
+    private func unit(before offset: Int) -> DwarfUnit? {
+        var low = 0
+        var high = units.count
+        while low < high {
+            let middle = (low + high) / 2
+            if units[middle].start <= offset { low = middle + 1 } else { high = middle }
+        }
+        return low > 0 ? units[low - 1] : nil
+    }
+
     // MARK: - Reading
 
     private mutating func readUnits() throws(DwarfError) {
         var tables: [Int: [UInt64: DwarfAbbreviation]] = [:]
+        // Tables do not overlap.
+        var restBytes = min(sections.abbreviations.count, Self.abbreviationLimitBytes)
         var cursor = try DwarfCursor(sections.info)
         while !cursor.isAtEnd {
             let start = cursor.position
@@ -184,7 +210,9 @@ struct DwarfImage {
             let table = Int(try inner.number(4))
             if version < 5 { addressBytes = try inner.byte() }
             guard addressBytes == 8 else { continue }
-            if tables[table] == nil { tables[table] = try Self.readAbbreviations(sections.abbreviations, at: table) }
+            if tables[table] == nil {
+                tables[table] = try Self.readAbbreviations(sections.abbreviations, at: table, &restBytes)
+            }
             var unit = DwarfUnit(
                 start: start, entries: inner.position, end: end, version: version, abbreviations: tables[table] ?? [:]
             )
@@ -207,15 +235,18 @@ struct DwarfImage {
         unit.addressBase = offset(Dwarf.Attribute.addressBase) ?? unit.addressBase
         unit.rangeListsBase = offset(Dwarf.Attribute.rangeListsBase) ?? unit.rangeListsBase
         unit.lineProgram = offset(Dwarf.Attribute.lineProgram).map { Int(clamping: $0) }
-        unit.directory = unit.text(attributes[Dwarf.Attribute.directory], sections) ?? ""
+        unit.directory = attributes[Dwarf.Attribute.directory]
         unit.lowAddress = try unit.address(attributes[Dwarf.Attribute.lowAddress], sections) ?? 0
     }
 
-    private static func readAbbreviations(_ bytes: [UInt8], at offset: Int) throws(DwarfError) -> [UInt64:
-        DwarfAbbreviation]
-    {
+    /// - Parameter restBytes: how much may be read at most; what was read is subtracted.
+    private static func readAbbreviations(
+        _ bytes: [UInt8], at offset: Int, _ restBytes: inout Int
+    ) throws(DwarfError) -> [UInt64: DwarfAbbreviation] {
         var table: [UInt64: DwarfAbbreviation] = [:]
-        var cursor = try DwarfCursor(bytes, at: offset)
+        guard offset <= bytes.count else { throw DwarfError() }
+        var cursor = try DwarfCursor(bytes, at: offset, end: min(bytes.count, offset + restBytes))
+        defer { restBytes -= cursor.position - offset }
         while true {
             let code = try cursor.unsigned()
             if code == 0 { return table }
@@ -226,52 +257,12 @@ struct DwarfImage {
                 let attribute = try cursor.unsigned()
                 let form = try cursor.unsigned()
                 if attribute == 0, form == 0 { break }
+                guard abbreviation.attributes.count < attributeLimit else { throw DwarfError() }
                 // Form 0x21 keeps its value here.
                 abbreviation.attributes.append((attribute, form, form == 0x21 ? try cursor.signed() : 0))
             }
             table[code] = abbreviation
         }
-    }
-
-    private static func readSections(_ file: RecordingFile) -> DwarfSections? {
-        let header = file.records(of: UInt8.self, count: 64, at: 0)
-        guard header.count == 64, header.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]) else { return nil }
-        func number(_ bytes: [UInt8], _ offset: Int, _ count: Int) -> Int {
-            var value: UInt64 = 0
-            for index in 0..<count { value |= UInt64(bytes[offset + index]) << UInt64(8 * index) }
-            return Int(clamping: value)
-        }
-        let tableOffset = number(header, 40, 8)
-        let count = min(number(header, 60, 2), sectionCountLimit)
-        guard number(header, 58, 2) == 64, tableOffset < file.sizeBytes else { return nil }
-        let table = file.records(of: UInt8.self, count: count * 64, at: tableOffset)
-        guard table.count == count * 64 else { return nil }
-        func content(_ index: Int) -> [UInt8]? {
-            let entry = Array(table[index * 64..<(index + 1) * 64])
-            let size = number(entry, 32, 8)
-            // Type 8 has no bytes in the file; flag 0x800 is compression.
-            guard number(entry, 4, 4) != 8, number(entry, 8, 8) & 0x800 == 0, size <= sectionLimitBytes else {
-                return nil
-            }
-            let bytes = file.records(of: UInt8.self, count: min(size, file.sizeBytes), at: number(entry, 24, 8))
-            return bytes.count == size ? bytes : nil
-        }
-        let nameIndex = number(header, 62, 2)
-        guard nameIndex < count, let names = content(nameIndex) else { return nil }
-        var sections = DwarfSections()
-        let wanted: [String: WritableKeyPath<DwarfSections, [UInt8]>] = [
-            ".debug_info": \.info, ".debug_abbrev": \.abbreviations, ".debug_str": \.strings,
-            ".debug_line_str": \.lineStrings, ".debug_str_offsets": \.stringOffsets, ".debug_addr": \.addresses,
-            ".debug_ranges": \.ranges, ".debug_rnglists": \.rangeLists, ".debug_line": \.lines,
-        ]
-        for index in 0..<count {
-            let offset = number(table, index * 64, 4)
-            guard offset < names.count, var cursor = try? DwarfCursor(names, at: offset), let name = try? cursor.text(),
-                let path = wanted[name], let bytes = content(index)
-            else { continue }
-            sections[keyPath: path] = bytes
-        }
-        return sections.info.isEmpty ? nil : sections
     }
 }
 

@@ -1,5 +1,7 @@
 // The line program of a compilation unit: its files, and which line an address belongs to.
 
+internal import MempoolRecording
+
 /// A place in a source file as debug information states it; line 0 says that nobody wrote the code.
 struct DwarfPlace: Equatable {
     var file: String
@@ -17,6 +19,9 @@ struct DwarfLines {
     private var lineRange: UInt64
     private var opcodeBase: UInt8
     private var operandCounts: [UInt8]
+
+    /// Units have some hundreds of files.
+    private static let fileLimit = 65_536
 
     /// Reads the header of the line program.
     init(of unit: DwarfUnit, _ sections: DwarfSections) throws(DwarfError) {
@@ -46,40 +51,57 @@ struct DwarfLines {
         if version >= 5 {
             try readFiles(at: &cursor, unit, sections)
         } else {
-            try readOldFiles(at: &cursor, unit)
+            try readOldFiles(at: &cursor, unit, sections)
         }
     }
 
-    private static func join(_ directory: String, _ name: String) -> String {
-        if name.hasPrefix("/") || directory.isEmpty { return name }
-        return directory.hasSuffix("/") ? directory + name : directory + "/" + name
+    /// The path of a file in a directory; empty if it is longer than any path can be.
+    private static func join(_ directory: String, _ name: String, _ sections: DwarfSections) throws(DwarfError)
+        -> String
+    {
+        var path = name
+        if !name.hasPrefix("/"), !directory.isEmpty {
+            path = directory.hasSuffix("/") ? directory + name : directory + "/" + name
+        }
+        try sections.budget.spend(path.utf8.count)
+        return path.utf8.count <= RecordingLimits.pathBytes ? path : ""
     }
 
-    private mutating func readOldFiles(at cursor: inout DwarfCursor, _ unit: DwarfUnit) throws(DwarfError) {
-        var directories = [unit.directory]
+    private mutating func readOldFiles(
+        at cursor: inout DwarfCursor, _ unit: DwarfUnit, _ sections: DwarfSections
+    ) throws(DwarfError) {
+        let root = unit.text(unit.directory, sections) ?? ""
+        var directories = [root]
         while true {
             let directory = try cursor.text()
             if directory.isEmpty { break }
-            directories.append(Self.join(unit.directory, directory))
+            guard directories.count <= Self.fileLimit else { throw DwarfError() }
+            directories.append(try Self.join(root, directory, sections))
         }
         while true {
             let name = try cursor.text()
             if name.isEmpty { return }
+            guard files.count < Self.fileLimit else { throw DwarfError() }
             let directory = Int(clamping: try cursor.unsigned())
             _ = try cursor.unsigned()
             _ = try cursor.unsigned()
             // Numbers start at 1.
-            files[files.count + 1] = Self.join(directory < directories.count ? directories[directory] : "", name)
+            files[files.count + 1] = try Self.join(
+                directory < directories.count ? directories[directory] : "", name, sections)
         }
     }
 
     private mutating func readFiles(
         at cursor: inout DwarfCursor, _ unit: DwarfUnit, _ sections: DwarfSections
     ) throws(DwarfError) {
-        let directories = try readEntries(at: &cursor, unit, sections).map { Self.join(unit.directory, $0.path) }
+        let root = unit.text(unit.directory, sections) ?? ""
+        var directories: [String] = []
+        for entry in try readEntries(at: &cursor, unit, sections) {
+            directories.append(try Self.join(root, entry.path, sections))
+        }
         for (number, entry) in try readEntries(at: &cursor, unit, sections).enumerated() {
             let directory = entry.directory < directories.count ? directories[entry.directory] : ""
-            files[number] = Self.join(directory, entry.path)
+            files[number] = try Self.join(directory, entry.path, sections)
         }
     }
 
@@ -90,14 +112,15 @@ struct DwarfLines {
         var columns: [(type: UInt64, form: UInt64)] = []
         for _ in 0..<(try cursor.byte()) { columns.append((try cursor.unsigned(), try cursor.unsigned())) }
         let count = try cursor.unsigned()
-        // Each row takes a byte at least, so a larger count is damage.
-        guard columns.isEmpty ? count == 0 : count <= UInt64(cursor.end - cursor.position) else { throw DwarfError() }
+        guard columns.isEmpty ? count == 0 : count <= Self.fileLimit else { throw DwarfError() }
         var rows: [(path: String, directory: Int)] = []
         for _ in 0..<count {
             var row = (path: "", directory: 0)
             for column in columns {
+                try sections.budget.spend()
                 if column.form == 0x08 {
                     let text = try cursor.text()
+                    try sections.budget.spend(text.utf8.count)
                     if column.type == 1 { row.path = text }
                     continue
                 }
@@ -124,15 +147,15 @@ struct DwarfLines {
     }
 
     /// Runs the program and calls `body` with each stretch of addresses [low, high) and its place.
-    func forEachStretch(_ sections: DwarfSections, _ body: (UInt64, UInt64, () -> DwarfPlace) -> Void)
-        throws(DwarfError)
-    {
+    func forEachStretch(
+        _ sections: DwarfSections, _ body: (UInt64, UInt64, () -> DwarfPlace) throws(DwarfError) -> Void
+    ) throws(DwarfError) {
         var cursor = try DwarfCursor(sections.lines, at: program.start, end: program.end)
         var state = State()
         var previous: State?
-        func emit() {
+        func emit() throws(DwarfError) {
             if let previous, previous.address < state.address {
-                body(previous.address, state.address) {
+                try body(previous.address, state.address) {
                     DwarfPlace(
                         file: files[previous.file] ?? "", line: Int(clamping: previous.line), column: previous.column
                     )
@@ -141,12 +164,13 @@ struct DwarfLines {
             previous = state.isEnd ? nil : state
         }
         while !cursor.isAtEnd {
+            try sections.budget.spend()
             let opcode = try cursor.byte()
             if opcode >= opcodeBase {
                 let adjusted = UInt64(opcode - opcodeBase)
                 state.address &+= adjusted / lineRange &* minimumInstructionBytes
                 state.line &+= lineBase &+ Int64(adjusted % lineRange)
-                emit()
+                try emit()
                 continue
             }
             switch opcode {
@@ -157,13 +181,13 @@ struct DwarfLines {
                 switch try cursor.byte() {
                 case 1:
                     state.isEnd = true
-                    emit()
+                    try emit()
                     state = State()
                 case 2: state.address = try cursor.number(min(8, length - 1))
                 default: break
                 }
                 cursor = try DwarfCursor(sections.lines, at: next, end: program.end)
-            case 1: emit()
+            case 1: try emit()
             case 2: state.address &+= (try cursor.unsigned()) &* minimumInstructionBytes
             case 3: state.line &+= try cursor.signed()
             case 4: state.file = Int(clamping: try cursor.unsigned())

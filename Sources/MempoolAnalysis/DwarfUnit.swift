@@ -11,6 +11,7 @@ struct DwarfSections {
     var ranges: [UInt8] = []
     var rangeLists: [UInt8] = []
     var lines: [UInt8] = []
+    var budget = DwarfBudget(fileBytes: 0)
 }
 
 /// Numbers from the DWARF standard, versions 4 and 5, as far as they are used.
@@ -75,7 +76,7 @@ struct DwarfUnit {
     var abbreviations: [UInt64: DwarfAbbreviation]
     /// From the attributes of the unit itself.
     var lowAddress: UInt64 = 0
-    var directory = ""
+    var directory: DwarfValue?
     var lineProgram: Int?
     var stringOffsetsBase: UInt64 = 8
     var addressBase: UInt64 = 8
@@ -155,21 +156,24 @@ struct DwarfUnit {
 
     func text(_ value: DwarfValue?, _ sections: DwarfSections) -> String? {
         do throws(DwarfError) {
+            func text(in section: [UInt8], at offset: UInt64) throws(DwarfError) -> String {
+                var cursor = try DwarfCursor(section, at: Int(clamping: offset))
+                let start = cursor.position
+                let text = try? cursor.text()
+                // What cannot be used has been read all the same.
+                try sections.budget.spend(cursor.position - start)
+                guard let text else { throw DwarfError() }
+                return text
+            }
             switch value {
-            case .inlineText(let position):
-                var cursor = try DwarfCursor(sections.info, at: position)
-                return try cursor.text()
-            case .stringOffset(let offset):
-                var cursor = try DwarfCursor(sections.strings, at: Int(clamping: offset))
-                return try cursor.text()
-            case .lineStringOffset(let offset):
-                var cursor = try DwarfCursor(sections.lineStrings, at: Int(clamping: offset))
-                return try cursor.text()
+            case .inlineText(let position): return try text(in: sections.info, at: UInt64(clamping: position))
+            case .stringOffset(let offset): return try text(in: sections.strings, at: offset)
+            case .lineStringOffset(let offset): return try text(in: sections.lineStrings, at: offset)
             case .stringIndex(let index):
                 let (place, overflow) = index.multipliedReportingOverflow(by: 4)
                 guard !overflow else { return nil }
                 var cursor = try DwarfCursor(sections.stringOffsets, at: Int(clamping: place &+ stringOffsetsBase))
-                return text(.stringOffset(try cursor.number(4)), sections)
+                return try text(in: sections.strings, at: try cursor.number(4))
             default: return nil
             }
         } catch { return nil }
@@ -189,7 +193,7 @@ struct DwarfUnit {
 
     /// Calls `body` with every range [low, high) of an entry.
     func forEachRange(
-        of attributes: Attributes, _ sections: DwarfSections, _ body: (UInt64, UInt64) -> Void
+        of attributes: Attributes, _ sections: DwarfSections, _ body: (UInt64, UInt64) throws(DwarfError) -> Void
     ) throws(DwarfError) {
         if let value = attributes[Dwarf.Attribute.ranges] {
             return try version < 5
@@ -201,16 +205,17 @@ struct DwarfUnit {
         case .constant(let size): high = low &+ size
         case let value: high = try address(value, sections) ?? low
         }
-        body(low, high)
+        try body(low, high)
     }
 
     private func forEachOldRange(
-        _ value: DwarfValue, _ sections: DwarfSections, _ body: (UInt64, UInt64) -> Void
+        _ value: DwarfValue, _ sections: DwarfSections, _ body: (UInt64, UInt64) throws(DwarfError) -> Void
     ) throws(DwarfError) {
         guard case .sectionOffset(let offset) = value else { return }
         var cursor = try DwarfCursor(sections.ranges, at: Int(clamping: offset))
         var base = lowAddress
         while true {
+            try sections.budget.spend()
             let low = try cursor.number(8)
             let high = try cursor.number(8)
             if low == .max {
@@ -218,13 +223,13 @@ struct DwarfUnit {
             } else if low == 0, high == 0 {
                 return
             } else {
-                body(base &+ low, base &+ high)
+                try body(base &+ low, base &+ high)
             }
         }
     }
 
     private func forEachListedRange(
-        _ value: DwarfValue, _ sections: DwarfSections, _ body: (UInt64, UInt64) -> Void
+        _ value: DwarfValue, _ sections: DwarfSections, _ body: (UInt64, UInt64) throws(DwarfError) -> Void
     ) throws(DwarfError) {
         var offset: UInt64
         switch value {
@@ -240,25 +245,26 @@ struct DwarfUnit {
         var base = lowAddress
         func indexed(_ index: UInt64) throws(DwarfError) -> UInt64 { try address(.addressIndex(index), sections) ?? 0 }
         while true {
+            try sections.budget.spend()
             switch try cursor.byte() {
             case 0: return
             case 1: base = try indexed(try cursor.unsigned())
             case 2:
                 let low = try indexed(try cursor.unsigned())
-                body(low, try indexed(try cursor.unsigned()))
+                try body(low, try indexed(try cursor.unsigned()))
             case 3:
                 let low = try indexed(try cursor.unsigned())
-                body(low, low &+ (try cursor.unsigned()))
+                try body(low, low &+ (try cursor.unsigned()))
             case 4:
                 let low = base &+ (try cursor.unsigned())
-                body(low, base &+ (try cursor.unsigned()))
+                try body(low, base &+ (try cursor.unsigned()))
             case 5: base = try cursor.number(8)
             case 6:
                 let low = try cursor.number(8)
-                body(low, try cursor.number(8))
+                try body(low, try cursor.number(8))
             case 7:
                 let low = try cursor.number(8)
-                body(low, low &+ (try cursor.unsigned()))
+                try body(low, low &+ (try cursor.unsigned()))
             default: throw DwarfError()
             }
         }

@@ -192,7 +192,7 @@ package struct Frame: Codable, Hashable, Sendable {
     package var function: String
     package var file: String?
     package var line: Int?
-    /// 0 is unknown.
+    /// Nil if unknown, as the line is.
     package var column: Int?
     /// Expanded into the frame below it; shares its address.
     package var inlined: Bool

@@ -56,7 +56,7 @@ struct FindingBuilder {
                 drafts[identity] = draft
             }
         }
-        return drafts.values.map(finished).sorted(by: Self.isWorse)
+        return Self.sorted(drafts.values.map(finished))
     }
 
     // MARK: - Outstanding buffers
@@ -90,33 +90,43 @@ struct FindingBuilder {
         }
     }
 
-    /// Level sampled: what the exact counters miss of a pool of which no outstanding buffer was watched.
+    /// Level sampled: what the exact counters miss of pools of which no outstanding buffer was watched.
     private func unsampledLeaks() -> [Draft] {
         let header = recording.header
         guard header.sampleInterval > 1, recording.isCleanExit,
             header.flags & RecordingHeader.estimatedCountersFlag == 0
         else { return [] }
-        var kept = Int(clamping: header.keptBuffers)
+        // What a destroyed pool left behind is told as that.
         let watched = Set(groups.leaks.keys.map { Int($0.pool) })
-        var drafts: [Draft] = []
-        for (number, pool) in recording.pools.enumerated() {
-            var missing = 0
-            var bytes = 0
-            for row in pool.rows {
-                let inUse = max(0, Int(truncatingIfNeeded: row.inUse))
-                let lost = max(0, inUse - kept)
-                kept -= min(kept, inUse)
-                missing = Counter.sum(missing, lost)
-                bytes = Counter.sum(bytes, Counter.product(lost, Int(clamping: row.capacity)))
-            }
-            guard missing > 0, !watched.contains(number) else { continue }
-            var finding = Finding(
-                kind: .leak, pool: poolName(UInt32(number)), count: missing, bytes: bytes, stacks: FindingStacks()
-            )
-            finding.isUnsampled = true
-            drafts.append(Draft(finding: finding, threads: []))
+            .union(recording.findings.filter { $0.kind == FindingKind.poolDestroyed.rawValue }.map { Int($0.pool) })
+        var missing: [(pool: Int, rows: [(count: Int, capacity: Int)])] = []
+        for (number, pool) in recording.pools.enumerated() where !watched.contains(number) {
+            let rows = pool.rows.map { (max(0, Int(truncatingIfNeeded: $0.inUse)), Int(clamping: $0.capacity)) }
+            if rows.contains(where: { $0.0 > 0 }) { missing.append((number, rows)) }
         }
-        return drafts
+        let kept = Int(clamping: header.keptBuffers)
+        guard kept > 0 else { return missing.map { unsampledLeak(of: poolName(UInt32($0.pool)), $0.rows, kept: 0) } }
+        // Nobody counted how many each pool keeps: any of these may be those.
+        let rows = missing.flatMap(\.rows)
+        guard rows.reduce(0, { Counter.sum($0, $1.count) }) > kept else { return [] }
+        let only = missing.count == 1 ? poolName(UInt32(missing[0].pool)) : ""
+        return [unsampledLeak(of: only, rows, kept: kept)]
+    }
+
+    /// The buffers of some rows less those that are kept, which are taken to be the largest: no more is claimed than is known.
+    private func unsampledLeak(of pool: String, _ rows: [(count: Int, capacity: Int)], kept: Int) -> Draft {
+        var kept = kept
+        var count = 0
+        var bytes = 0
+        for row in rows.sorted(by: { $0.capacity > $1.capacity }) {
+            let lost = row.count - min(kept, row.count)
+            kept -= row.count - lost
+            count = Counter.sum(count, lost)
+            bytes = Counter.sum(bytes, Counter.product(lost, row.capacity))
+        }
+        var finding = Finding(kind: .leak, pool: pool, count: count, bytes: bytes, stacks: FindingStacks())
+        finding.isUnsampled = true
+        return Draft(finding: finding, threads: [])
     }
 
     // MARK: - What was recorded as it happened
@@ -330,33 +340,71 @@ struct FindingBuilder {
         finding.noteCount = seen.count
     }
 
-    /// By kind as `Finding.Kind` declares, then bytes, then count; ties by place and text, so that the order never depends on chance.
-    private static func isWorse(_ left: Finding, _ right: Finding) -> Bool {
-        let leftKind = rank(left)
-        let rightKind = rank(right)
-        guard (leftKind, -left.bytes, -left.count) == (rightKind, -right.bytes, -right.count) else {
-            return (leftKind, -left.bytes, -left.count) < (rightKind, -right.bytes, -right.count)
+    /// What findings are sorted by: kind as `Finding.Kind` declares, then bytes, then count; ties by place and text, so that the
+    /// order never depends on chance.
+    private struct SortKey: Comparable {
+        var severity: [Int]
+        var pool: String
+        var file: String
+        /// Line, column, then the numbers of the frames.
+        var places: [Int]
+        var text: String
+
+        static func < (left: Self, right: Self) -> Bool {
+            if left.severity != right.severity { return left.severity.lexicographicallyPrecedes(right.severity) }
+            if left.pool != right.pool { return left.pool < right.pool }
+            if left.file != right.file { return left.file < right.file }
+            if left.places != right.places { return left.places.lexicographicallyPrecedes(right.places) }
+            return left.text < right.text
         }
-        let leftPlace = (left.pool, left.site?.file ?? "", left.site?.line ?? 0, left.site?.column ?? 0)
-        let rightPlace = (right.pool, right.site?.file ?? "", right.site?.line ?? 0, right.site?.column ?? 0)
-        guard leftPlace == rightPlace else { return leftPlace < rightPlace }
-        let leftText = Self.text(left.stacks)
-        let rightText = Self.text(right.stacks)
-        guard leftText == rightText else { return leftText < rightText }
-        return (left.scope ?? "", left.happened) < (right.scope ?? "", right.happened)
+    }
+
+    /// What a reader sees of a frame.
+    private struct FrameText: Hashable, Comparable {
+        var function: String
+        var file: String
+        var line: Int
+        var column: Int
+
+        init(_ frame: Frame) {
+            function = frame.function
+            file = frame.file ?? ""
+            line = frame.line ?? 0
+            column = frame.column ?? 0
+        }
+
+        static func < (left: Self, right: Self) -> Bool {
+            (left.function, left.file, left.line, left.column) < (right.function, right.file, right.line, right.column)
+        }
+    }
+
+    /// The findings, worst first.
+    ///
+    /// Frames are compared as numbers, each text only once: findings with one site differ in thousands of callers, far down.
+    private static func sorted(_ findings: [Finding]) -> [Finding] {
+        func stacks(_ finding: Finding) -> [[Frame]] {
+            let stacks = finding.stacks
+            return [stacks.access, stacks.secondPut, stacks.put, stacks.get, stacks.reissue, stacks.destroy].map {
+                $0 ?? []
+            }
+        }
+        let texts = Set(findings.lazy.flatMap { stacks($0).joined().map(FrameText.init) }).sorted()
+        let numbers = Dictionary(uniqueKeysWithValues: zip(texts, 0...))
+        let keys = findings.map { finding in
+            var places = [finding.site?.line ?? 0, finding.site?.column ?? 0]
+            for stack in stacks(finding) { places += stack.map { numbers[FrameText($0)] ?? 0 } + [-1] }
+            return SortKey(
+                severity: [rank(finding), -finding.bytes, -finding.count], pool: finding.pool,
+                file: finding.site?.file ?? "", places: places, text: (finding.scope ?? "") + "\n" + finding.happened
+            )
+        }
+        return keys.indices.sorted { keys[$0] < keys[$1] }.map { findings[$0] }
     }
 
     private static func rank(_ finding: Finding) -> Int {
         // While the program runs, what is out too long is a better hint than what is merely out.
         if finding.isStillHeld == true { return 2 * (Finding.Kind.allCases.firstIndex(of: .leak) ?? 0) - 1 }
         return 2 * (Finding.Kind.allCases.firstIndex(of: finding.kind) ?? 0)
-    }
-
-    private static func text(_ stacks: FindingStacks) -> String {
-        [stacks.access, stacks.secondPut, stacks.put, stacks.get, stacks.reissue, stacks.destroy].map { stack in
-            (stack ?? []).map { "\($0.function) \($0.file ?? "") \($0.line ?? 0) \($0.column ?? 0)" }
-                .joined(separator: "\n")
-        }.joined(separator: "\n\n")
     }
 }
 

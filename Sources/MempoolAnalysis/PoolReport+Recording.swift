@@ -10,7 +10,7 @@ extension PoolReport {
         buckets = pool.rows.prefix(bucketCount).map { BucketReport(recorded: $0) }
         if pool.rows.count > bucketCount { oversized = BucketReport(recorded: pool.rows[bucketCount]) }
 
-        // As in the seed: oversized buffers count as oversized, not as gets, and as discarded, not as puts.
+        // As in the pool: oversized buffers count as oversized, not as gets, and as discarded, not as puts.
         for bucket in buckets {
             stats.gets = Counter.sum(stats.gets, bucket.gets)
             stats.puts = Counter.sum(stats.puts, bucket.puts)

@@ -1,4 +1,4 @@
-// The figures of one pool: the statistics of the seed, its buckets and the sizes that were asked for.
+// The figures of one pool: its six counters, its buckets and the sizes that were asked for.
 
 /// A pool's figures since its recorder started.
 package struct PoolReport: Codable, Equatable, Sendable {

@@ -12,16 +12,26 @@ import Musl
 enum ProcessState {
     /// What is known about the end of the process, the caller's own observation first.
     static func ending(of recording: Recording, options: AnalysisOptions) -> ProcessEnding {
+        let observed = options.observedEnds[Int(recording.header.processID)]
         if recording.isCleanExit {
-            return ProcessEnding(kind: .exited, status: options.exitedStatus ?? Int(recording.header.exitStatus))
+            switch observed {
+            case .exited(let status): return ProcessEnding(kind: .exited, status: status)
+            case .killed(let signal):
+                // A signal may come after all that is recorded.
+                return ProcessEnding(kind: .exited, status: Int(recording.header.exitStatus), signal: signal)
+            default: return ProcessEnding(kind: .exited, status: Int(recording.header.exitStatus))
+            }
         }
         // How the program ended later does not matter to it.
         if recording.header.flags & RecordingHeader.snapshotFlag != 0 {
             return ProcessEnding(kind: .running, isSnapshot: true)
         }
-        if let signal = options.killedBySignal { return ProcessEnding(kind: .died, signal: signal) }
-        if let status = options.exitedStatus { return ProcessEnding(kind: .died, status: status) }
-        return isRunning(recording) ? ProcessEnding(kind: .running) : ProcessEnding(kind: .died)
+        switch observed {
+        case .exited(let status): return ProcessEnding(kind: .died, status: status)
+        case .killed(let signal): return ProcessEnding(kind: .died, signal: signal)
+        case .replaced: return ProcessEnding(kind: .died, isReplaced: true)
+        case nil: return isRunning(recording) ? ProcessEnding(kind: .running) : ProcessEnding(kind: .died)
+        }
     }
 
     /// Nanoseconds of the clock that recordings use.

@@ -66,22 +66,32 @@ struct RecordedGroups {
     private(set) var words: Set<UInt64> = []
     private(set) var scan = LedgerScan()
     private(set) var damage: [String] = []
+    /// What the limits leave out: sentences.
+    private(set) var notes: [String] = []
+    /// Addresses in the stacks of the findings that are not in `words`, as these are full.
+    private(set) var unaskedWords = 0
     /// The last sign of life, on the recording's clock.
     private(set) var endTime: UInt64 = 0
     /// Outstanding buffers of pools without counters.
     private(set) var unknownPools = 0
 
-    /// Distinct groups kept; a report of more is not read. What is beyond is put together without a stack.
-    static let groupLimit = 64 * 1024
-    /// Distinct addresses named, some milliseconds each at worst. A large program has some thousands in its pool calls.
-    static let nameLimit = 64 * 1024
+    /// What is read of a recording at most; tests lower it.
+    struct Limits {
+        /// Distinct groups kept; a report of more is not read. What is beyond is put together without a stack.
+        var groups = 64 * 1024
+        /// Distinct addresses named. A large program has some thousands in its pool calls.
+        var names = 64 * 1024
+    }
+
+    let limits: Limits
     /// More threads or notes of a group than these are not told apart.
     static let threadLimit = 4096
     /// Users of a row that advice names, those with the most buffers.
     static let userLimit = 3
 
-    init(recording: Recording, ending: ProcessEnding, advisedRows: Set<PoolRow> = []) {
+    init(recording: Recording, ending: ProcessEnding, advisedRows: Set<PoolRow> = [], limits: Limits = Limits()) {
         self.recording = recording
+        self.limits = limits
         self.ending = ending
         self.advisedRows = advisedRows
         scopes = ScopeTable(recording.contexts)
@@ -107,8 +117,9 @@ struct RecordedGroups {
         users = walk.users
         unknownPools = walk.unknownPools
         if walk.overflow > 0 {
-            damage.append(
-                "More than \(Self.groupLimit) different stacks are outstanding; \(walk.overflow) buffers are listed without theirs."
+            notes.append(
+                "More than \(Sentences.grouped(limits.groups)) different stacks are outstanding; "
+                    + "\(Sentences.plural(walk.overflow, "buffer")) beyond are listed without theirs."
             )
         }
         // A running program adds contexts while it is read.
@@ -148,6 +159,7 @@ struct RecordedGroups {
             identifiers += mainUsers(of: row).map(\.stack)
         }
         var lost = 0
+        var unasked: Set<UInt64> = []
         for identifier in identifiers where identifier != 0 && stacks[identifier] == nil {
             guard let stack = recording.stack(identifier) else {
                 stacks[identifier] = []
@@ -155,7 +167,14 @@ struct RecordedGroups {
                 continue
             }
             stacks[identifier] = stack
-            if words.count + stack.count <= Self.nameLimit { words.formUnion(stack) }
+            if words.count + stack.count <= limits.names { words.formUnion(stack) } else { unasked.formUnion(stack) }
+        }
+        unaskedWords = unasked.subtracting(words).count
+        if unaskedWords > 0 {
+            notes.append(
+                "The report names \(Sentences.plural(words.count, "frame")), those of the worst findings; "
+                    + "\(Sentences.grouped(unaskedWords)) more are left as addresses."
+            )
         }
         if lost > 0 { damage.append("\(Sentences.plural(lost, "stack")) could not be read.") }
     }
@@ -192,8 +211,8 @@ private struct LedgerWalk {
     mutating func add(_ record: LedgerRecord) {
         latest = max(latest, record.getTime, record.putTime)
         addUser(record)
-        // Those of a destroyed pool are a finding of their own, which was recorded when it went.
-        guard record.state == .outstanding, record.flags & LedgerFlags.poolDestroyed == 0 else { return }
+        // Those of a destroyed pool and those next to a guard page that was touched are findings already.
+        guard record.state == .outstanding, record.flags & LedgerFlags.inFinding == 0 else { return }
         let capacity = groups.capacity(of: record)
         guard record.flags & LedgerFlags.kept == 0 else {
             addKept(record, capacity: capacity)
@@ -205,7 +224,7 @@ private struct LedgerWalk {
         // What outlived its scope has leaked already.
         let isHeld = heldSince.map { record.getTime < $0 && !place.hasEnded } ?? false
         var key = LeakGroup.Key(pool: record.pool, stack: record.getStack, place: place, isHeld: isHeld)
-        if leaks.count >= RecordedGroups.groupLimit, leaks[key] == nil {
+        if leaks.count >= groups.limits.groups, leaks[key] == nil {
             overflow += 1
             key = LeakGroup.Key(pool: record.pool, stack: 0)
         }
@@ -218,13 +237,13 @@ private struct LedgerWalk {
         let row = PoolRow(pool: Int(record.pool), row: Int(record.bucket))
         guard groups.advisedRows.contains(row) else { return }
         // Beyond the limit only stacks that are known are counted on.
-        if let counts = users[row], counts.count >= RecordedGroups.groupLimit, counts[record.getStack] == nil { return }
+        if let counts = users[row], counts.count >= groups.limits.groups, counts[record.getStack] == nil { return }
         users[row, default: [:]][record.getStack, default: 0] += 1
     }
 
     private mutating func addKept(_ record: LedgerRecord, capacity: Int) {
         var key = KeptGroup.Key(pool: record.pool, stack: record.getStack)
-        if kept.count >= RecordedGroups.groupLimit, kept[key] == nil { key.stack = 0 }
+        if kept.count >= groups.limits.groups, kept[key] == nil { key.stack = 0 }
         kept[key, default: KeptGroup()].add(capacity)
     }
 }

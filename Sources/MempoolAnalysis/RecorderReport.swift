@@ -26,6 +26,9 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     /// Gets whose buffer lay between guard pages, and gets that found no room there.
     package var guardedGets = 0
     package var unguardedGets = 0
+    /// Buffers that were mapped without red zones, as these had used up their memory: what is written behind the capacity of
+    /// one of them, or before it, is not noticed at its put.
+    package var unzonedBuffers = 0
     /// Seconds a buffer may be held; nil for any time.
     package var heldLimitSeconds: Double?
     /// Notes that the program wanted to make and that failed.
@@ -47,7 +50,7 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     /// Frames in the stacks of the findings, and how many of them have no name.
     package var frames = 0
     package var unnamedFrames = 0
-    /// Modules whose names were withheld.
+    /// Modules to blame for them.
     package var unnamedModules: [UnnamedModule] = []
 
     package init(
@@ -94,7 +97,7 @@ package struct DroppedReport: Codable, Equatable, Sendable {
     package var total: Int { [ledger, stacks, findings, strings, modules, pools, contexts].reduce(0, Counter.sum) }
 }
 
-/// A module that is not what the program ran, or cannot be read, so that any name would be a guess.
+/// A module some of whose frames have no names, as these would be guesses, or are not there.
 package struct UnnamedModule: Codable, Equatable, Sendable {
     package enum Reason: String, Codable, Sendable {
         /// The file on disk has another build-id than the one that ran.
@@ -103,6 +106,10 @@ package struct UnnamedModule: Codable, Equatable, Sendable {
         case missing
         /// There is no build-id to prove that the file is the one that ran.
         case noBuildID = "no-build-id"
+        /// The file is the one that ran, but it is stripped.
+        case noSymbols = "no-symbols"
+        /// Another module was at the same addresses before or after it.
+        case shared = "shared-addresses"
     }
 
     package var path: String

@@ -90,9 +90,9 @@ package struct ProcessReport: Codable, Equatable, Sendable {
 /// How a process ended, as far as anybody knows.
 package struct ProcessEnding: Codable, Equatable, Sendable {
     package enum Kind: String, Codable, Sendable {
-        /// It left through `exit` or the end of `main`; `status` is known.
+        /// It left through `exit` or the end of `main`; `status` is known. If a signal killed it after that, `signal` is too.
         case exited
-        /// It went without a clean exit: killed, crashed, or `_exit`. `signal` or `status` is known if a parent saw it.
+        /// It went without a clean exit: killed, crashed, `_exit` or replaced. `signal` or `status` is known if a parent saw it.
         case died
         /// It still runs.
         case running
@@ -103,10 +103,15 @@ package struct ProcessEnding: Codable, Equatable, Sendable {
     package var signal: Int?
     /// Whether the recording is a snapshot, so that the program was running when it was taken and may have ended since.
     package var isSnapshot = false
+    /// Whether the process went on as another program, which has a recording of its own.
+    package var isReplaced = false
 
-    package init(kind: Kind, status: Int? = nil, signal: Int? = nil, isSnapshot: Bool = false) {
+    package init(
+        kind: Kind, status: Int? = nil, signal: Int? = nil, isSnapshot: Bool = false, isReplaced: Bool = false
+    ) {
         self.kind = kind
         self.isSnapshot = isSnapshot
+        self.isReplaced = isReplaced
         self.status = status
         self.signal = signal
     }

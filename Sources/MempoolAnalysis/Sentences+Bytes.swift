@@ -78,6 +78,9 @@ extension Sentences {
             return "Look for an index or a pointer that falls below the buffer's first byte."
         }
         let verb = finding.access == .read ? "read" : "written"
+        guard finding.count == 1 else {
+            return "Ask for as many bytes as are \(verb), or bound what is \(verb) by the buffer's count."
+        }
         guard let request = finding.request else { return "Ask for as many bytes as are \(verb)." }
         let bound = "bound what is \(verb) by the buffer's count, \(grouped(request))."
         guard let end = writtenBytes(finding) else { return "Ask for as many bytes as are \(verb), or \(bound)" }

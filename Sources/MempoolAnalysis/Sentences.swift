@@ -55,7 +55,8 @@ package enum Sentences {
 
     /// What happened.
     static func happened(_ finding: Finding, _ circumstances: Circumstances) -> String {
-        let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times: "
+        // The cases of a finding have their stacks in common, and not what is said about bytes and times.
+        let often = finding.count == 1 ? "" : "\(grouped(finding.count)) times; the first: "
         let lost =
             finding.isUnsampled == true
             ? " Its get was not among those that were watched."
@@ -92,6 +93,21 @@ package enum Sentences {
         case .useAfterPut: return often + usedAfterPut(finding) + lost
         case .overrun: return often + overrun(finding)
         }
+    }
+
+    /// How a program ended that did not reach a clean exit, as far as that is known, and what follows for the findings.
+    static func death(_ ending: ProcessEnding) -> String {
+        if ending.isReplaced {
+            return
+                "The process replaced this program by another one, which has a recording of its own; what this one held then "
+                + "is listed as leaked."
+        }
+        guard ending.signal == nil, ending.status == nil else {
+            return "The program died without a clean exit; what it held then is listed as leaked."
+        }
+        return
+            "The program did not end in order, or this is a copy of the recording of one that runs; what it held then is "
+            + "listed as leaked."
     }
 
     /// What to do.

@@ -1,5 +1,5 @@
 // What the analysis asks of something that can name addresses, and how it finds the module of an address.
-// The one that uses the toolchain is `RuntimeSymbolizer`.
+// The one that reads files is `ElfSymbolizer`.
 
 package import MempoolRecording
 
@@ -18,7 +18,7 @@ package protocol Symbolizer {
 package struct NamedAddresses: Sendable {
     /// Frames of each word, innermost first.
     package var frames: [UInt64: [Frame]] = [:]
-    /// Modules that were asked for and withheld; the count of frames is 0 here.
+    /// Why words have no names, by module.
     package var unnamedModules: [UnnamedModule] = []
 
     package init() {}
@@ -26,28 +26,53 @@ package struct NamedAddresses: Sendable {
 
 /// Finds the module of an address.
 struct ModuleTable {
-    /// Sorted by start.
-    private let modules: [Recording.Module]
+    /// Whose an address is.
+    enum Owner {
+        case nobody
+        case one(Recording.Module)
+        /// A module was unloaded and another one loaded where it had been: which of them it was nobody knows.
+        case several(Recording.Module, Recording.Module)
+
+        var module: Recording.Module? { if case .one(let module) = self { module } else { nil } }
+    }
+
+    /// Where ranges begin or end, ascending, and whose the addresses from there to the next are.
+    private var starts: [UInt64] = []
+    private var owners: [Owner] = []
 
     init(_ modules: [Recording.Module]) {
-        self.modules = modules.sorted { ($0.start, $0.end) < ($1.start, $1.end) }
+        let modules = modules.sorted { ($0.start, $0.end) < ($1.start, $1.end) }
+        starts = Set(modules.flatMap { [$0.start, $0.end] }).sorted()
+        var open: [Recording.Module] = []
+        var next = 0
+        for start in starts {
+            open.removeAll { $0.end <= start }
+            while next < modules.count, modules[next].start == start {
+                open.append(modules[next])
+                next += 1
+            }
+            guard let first = open.first else {
+                owners.append(.nobody)
+                continue
+            }
+            // A module that came back to its place is no other one.
+            let other = open.first { ($0.base, $0.path, $0.buildID) != (first.base, first.path, first.buildID) }
+            owners.append(other.map { .several(first, $0) } ?? .one(first))
+        }
     }
 
-    /// The module in whose executable range the address lies. A return address may lie one byte behind it.
-    func module(of word: UInt64) -> Recording.Module? {
+    /// In whose executable range the address lies. A return address may lie one byte behind it.
+    func owner(of word: UInt64) -> Owner {
         let isAsync = word & StackWord.asyncBit != 0
         let address = word & ~StackWord.asyncBit
-        guard address > 0 else { return nil }
+        guard address > 0 else { return .nobody }
         let call = isAsync ? address : address - 1
-        var low = 0
-        var high = modules.count
-        while low < high {
-            let middle = (low + high) / 2
-            if modules[middle].start <= call { low = middle + 1 } else { high = middle }
-        }
-        guard low > 0, call < modules[low - 1].end else { return nil }
-        return modules[low - 1]
+        let position = starts.firstPosition { $0 > call }
+        return position > 0 ? owners[position - 1] : .nobody
     }
+
+    /// The one module whose the address is; nil also where there were several.
+    func module(of word: UInt64) -> Recording.Module? { owner(of: word).module }
 
     /// The frame of an address without a name: `module+0xoffset`, stable from run to run.
     static func unnamedFrame(_ word: UInt64, in module: Recording.Module?) -> Frame {
@@ -65,17 +90,5 @@ struct ModuleTable {
 
     static func fileName(_ path: String) -> String {
         path.split(separator: "/").last.map(String.init) ?? "?"
-    }
-}
-
-/// Names nothing: for callers that only want offsets.
-package struct OffsetSymbolizer: Symbolizer {
-    package init() {}
-
-    package func name(_ words: Set<UInt64>, in modules: [Recording.Module]) -> NamedAddresses {
-        let table = ModuleTable(modules)
-        var result = NamedAddresses()
-        for word in words { result.frames[word] = [ModuleTable.unnamedFrame(word, in: table.module(of: word))] }
-        return result
     }
 }

@@ -3,7 +3,7 @@
 internal import Glibc
 
 /// An allocator that can be preloaded.
-package struct Allocator: Sendable, Equatable {
+package struct Allocator: Sendable, Equatable, Codable {
     package var name: String
     /// Absolute path of its library; nil for the C library's own.
     package var path: String?
@@ -76,11 +76,31 @@ package struct AllocatorSearch: Sendable {
         guard LibraryPaths.header(of: absolute) == LibraryPaths.header(of: "/proc/self/exe") else {
             throw WorkerFailure("\(path) is not a shared library for this machine")
         }
-        // The dynamic linker takes both for separators.
-        guard !absolute.contains(where: { $0 == ":" || $0 == " " }) else {
-            throw WorkerFailure("\(path): a library with a blank or a colon in its path cannot be preloaded")
+        // The dynamic linker takes blanks and colons for separators, and results show the name on a terminal.
+        guard !absolute.contains(where: { $0 == ":" || $0 == " " }),
+            !(path + absolute).unicodeScalars.contains(where: { $0.properties.generalCategory == .control })
+        else {
+            throw WorkerFailure(
+                "\(path): a library with a blank, a colon or a control character in its path cannot be preloaded")
         }
         return Allocator(name: name(ofLibrary: path), path: absolute)
+    }
+
+    /// The allocators with names of their own, as results tell them apart by name: `jemalloc (2)` beside an installed jemalloc.
+    ///
+    /// - Parameter others: Names that are taken.
+    package static func distinct(_ allocators: [Allocator], from others: [String]) -> [Allocator] {
+        // The pool takes part under its own name.
+        var taken = Set(others + ["mempool"])
+        return allocators.map { allocator in
+            var named = allocator
+            var number = 1
+            while !taken.insert(named.name).inserted {
+                number += 1
+                named.name = "\(allocator.name) (\(number))"
+            }
+            return named
+        }
     }
 
     /// `libsnmallocshim.so.1` → `snmallocshim`.

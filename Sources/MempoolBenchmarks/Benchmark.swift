@@ -23,6 +23,9 @@ package struct Benchmark {
     /// kernel has another undisturbed time.
     private var gauges = ["": NoiseGauge()]
     private var failures: [String] = []
+    /// Set once somebody wants no more of it.
+    private var wasInterrupted = false
+    private var isInterrupted: () -> Bool = { false }
 
     /// - Parameter workerCommand: The command line, with the program's own name first, that calls ``Worker/serve(_:)``
     ///   with the words of ``WorkerTask/arguments`` that are appended.
@@ -36,8 +39,14 @@ package struct Benchmark {
 
     /// Measures everything.
     ///
-    /// - Parameter progress: Called before each row with the share that is done, 0 to 1, and what comes next.
-    package mutating func run(progress: (Double, String) -> Void) -> BenchmarkReport {
+    /// - Parameters:
+    ///   - isInterrupted: Asked between samples whether somebody wants no more of it.
+    ///   - progress: Called before each row with the share that is done, 0 to 1, and what comes next.
+    /// - Returns: Nil if it was interrupted.
+    package mutating func run(
+        isInterrupted: @escaping () -> Bool, progress: (Double, String) -> Void
+    ) -> BenchmarkReport? {
+        self.isInterrupted = isInterrupted
         // A first idea of what undisturbed means here, before any sample is judged by it.
         for _ in 0..<200 { gauges["", default: NoiseGauge()].add(Double(cbench_calibrate(8000))) }
         var measured: [(plan: RowPlan, samples: [[Sample]])] = []
@@ -45,19 +54,21 @@ package struct Benchmark {
             plan.rows.count + (plan.measuresRecorder ? 1 : 0) + (plan.burstMegabytes == nil ? 0 : 1)
         )
         for (number, row) in plan.rows.enumerated() {
+            if shouldStop() { return nil }
             progress(Double(number) / steps, "\(row.group.rawValue) \(row.label)")
             measured.append((row, samples(of: row)))
         }
         var recorder: RecorderCost?
-        if plan.measuresRecorder {
+        if plan.measuresRecorder, !shouldStop() {
             progress(Double(plan.rows.count) / steps, "recorder start, memory and report")
             recorder = recorderCost()
         }
         var curve: MemoryCurve?
-        if let megabytes = plan.burstMegabytes {
+        if let megabytes = plan.burstMegabytes, !shouldStop() {
             progress((steps - 1) / steps, "memory after a burst")
             curve = memoryCurve(megabytes)
         }
+        if shouldStop() { return nil }
         // Judged at the end, by everything that is known of the machine.
         let rows = measured.compactMap { row($0.plan, $0.samples) }
         let samples = gauges.values.reduce(0) { $0 + $1.calibrations.count }
@@ -74,6 +85,7 @@ package struct Benchmark {
             rows: rows,
             memory: curve,
             recorder: recorder,
+            peers: options.peers,
             missing: options.missing,
             failures: failures
         )
@@ -86,6 +98,12 @@ package struct Benchmark {
         #else
         false
         #endif
+    }
+
+    /// Asks at most until the answer was yes.
+    private mutating func shouldStop() -> Bool {
+        if !wasInterrupted { wasInterrupted = isInterrupted() }
+        return wasInterrupted
     }
 
     private func gauge(_ program: String) -> NoiseGauge { gauges[program] ?? NoiseGauge() }
@@ -163,7 +181,7 @@ package struct Benchmark {
         let rounds = isScaling ? min(options.rounds, 15) : options.rounds
         let patience = options.isQuick || isScaling ? 1 : Self.patience
         var round = 0
-        while round < rounds * patience, !runners.isEmpty {
+        while round < rounds * patience, !runners.isEmpty, !shouldStop() {
             // Everybody is first, second, … equally often: who follows a large sample finds colder caches.
             for turn in runners.indices {
                 let runner = runners[(turn + round) % runners.count]
@@ -220,8 +238,8 @@ package struct Benchmark {
                 buffers: plan.outstandingBuffers,
                 size: BenchmarkPlan.recordedSize,
                 stacks: BenchmarkPlan.outstandingStacks,
-                residentBytes: max(0, bare.resident - asleep.resident),
-                recordingBytes: bare.recording,
+                residentBytes: max(0, full.resident - asleep.resident),
+                recordingBytes: full.recording,
                 redZoneBytes: max(0, full.resident - bare.resident),
                 reportSeconds: report.seconds,
                 reportPeakBytes: Double(report.peakBytes)
@@ -233,7 +251,7 @@ package struct Benchmark {
     }
 
     /// The medians of what the first get takes in fresh processes, one after the other with and without the recorder.
-    private func firstGetNanoseconds() throws(WorkerFailure) -> (full: Double, asleep: Double) {
+    private mutating func firstGetNanoseconds() throws(WorkerFailure) -> (full: Double, asleep: Double) {
         var full: [Double] = []
         var asleep: [Double] = []
         var contender = Contender(
@@ -249,7 +267,8 @@ package struct Benchmark {
         return (Statistics.median(full) ?? 0, Statistics.median(asleep) ?? 0)
     }
 
-    private func outstandingBytes(debug: String) throws(WorkerFailure) -> (resident: Double, recording: Double) {
+    private mutating func outstandingBytes(debug: String) throws(WorkerFailure) -> (resident: Double, recording: Double)
+    {
         let task = WorkerTask(subject: .plain, workload: .outstanding, size: BenchmarkPlan.recordedSize, threads: 1)
         let contender = Contender(name: "outstanding", task: task, debug: debug)
         let answer = try answer(contender, to: plan.outstandingBuffers)
@@ -257,7 +276,8 @@ package struct Benchmark {
     }
 
     /// Starts a worker for one question; it has ended when this returns.
-    private func answer(_ contender: Contender, to number: Int) throws(WorkerFailure) -> [Double] {
+    private mutating func answer(_ contender: Contender, to number: Int) throws(WorkerFailure) -> [Double] {
+        guard !shouldStop() else { throw WorkerFailure("interrupted") }
         var process = try start(contender)
         return try process.ask(number)
     }

@@ -12,6 +12,7 @@ package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
     case pages
     case threads
     case forms
+    case zeroing
     case swift
     case memory
     case recorder
@@ -26,6 +27,7 @@ package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
         case .pages: "touch every page, 8 outstanding"
         case .threads: "total throughput of many threads"
         case .forms: "withBuffer, Lease and a pool of one's own"
+        case .zeroing: "pools that zero what was asked for"
         case .swift: "what Swift has by itself"
         case .memory: "what stays in memory after a burst, after threads, at rest"
         case .recorder: "what the recorder costs, beside LeakSanitizer, AddressSanitizer and heaptrack"
@@ -44,6 +46,8 @@ package struct BenchmarkOptions: Sendable {
     package var isQuick = false
     /// The general allocators to measure against.
     package var allocators: [Allocator] = [.system]
+    /// Those that the user named besides.
+    package var peers: [Allocator] = []
     /// What watches malloc as the recorder watches the pool.
     package var instruments: [Instrument] = []
     /// Those of both that could not be found, for the report.
@@ -101,6 +105,8 @@ struct BenchmarkPlan: Sendable, Equatable {
 
     /// The size of rows that have only one: of a bucket in the middle.
     static let usualSize = 4096
+    /// What is zeroed: less than the capacity of its bucket, of which the rest is nobody's business.
+    static let zeroedSize = 3000
     static let threadCounts = [1, 2, 4, 8, 16, 64]
     /// Where the watched pairs are measured: a small request, so that touching its memory is not what takes time.
     static let recordedSize = 512
@@ -156,19 +162,10 @@ struct BenchmarkPlan: Sendable, Equatable {
             let forms: [(String, SubjectName)] = [
                 ("withBuffer", .withBuffer), ("Lease", .lease), ("own pool", .instance),
             ]
-            return forms.map { name, subject in
-                RowPlan(
-                    group: group,
-                    workload: group.abstract,
-                    label: name,
-                    size: usualSize,
-                    threads: 1,
-                    contenders: [
-                        contender(name, subject, .pair, size: usualSize),
-                        contender("get and put", .plain, .pair, size: usualSize),
-                    ]
-                )
-            }
+            return forms.map { formRow(group, $0.0, $0.1, size: usualSize, against: ("get and put", .plain)) }
+        case .zeroing:
+            let ways: [(String, SubjectName)] = [("zeroing on get", .zeroOnGet), ("zeroing on put", .zeroOnPut)]
+            return ways.map { formRow(group, $0.0, $0.1, size: zeroedSize, against: ("memset by the caller", .memset)) }
         case .swift:
             return options.sizes.map { size in
                 sizedRow(group, .pair, size: size, [("[UInt8](repeating:)", .array), ("allocate", .allocate)])
@@ -199,7 +196,7 @@ struct BenchmarkPlan: Sendable, Equatable {
         _ options: BenchmarkOptions
     ) -> RowPlan {
         var contenders = [contender("mempool", .plain, workload, size: size, threads: threads)]
-        for allocator in options.allocators {
+        for allocator in options.allocators + options.peers {
             var peer = contender(allocator.name, .malloc, workload, size: size, threads: threads)
             peer.preload = allocator.path
             contenders.append(peer)
@@ -211,6 +208,24 @@ struct BenchmarkPlan: Sendable, Equatable {
             size: size,
             threads: threads,
             contenders: contenders
+        )
+    }
+
+    /// One way to use the pool against another.
+    private static func formRow(
+        _ group: BenchmarkGroup, _ name: String, _ subject: SubjectName, size: Int,
+        against other: (name: String, subject: SubjectName)
+    ) -> RowPlan {
+        RowPlan(
+            group: group,
+            workload: group.abstract,
+            label: name,
+            size: size,
+            threads: 1,
+            contenders: [
+                contender(name, subject, .pair, size: size),
+                contender(other.name, other.subject, .pair, size: size),
+            ]
         )
     }
 

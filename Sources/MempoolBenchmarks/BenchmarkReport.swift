@@ -1,7 +1,5 @@
 // `BenchmarkReport`: everything one run of the benchmarks found out; text and JSON are renderings of it.
 
-internal import Foundation
-
 /// What one contender needed in one row.
 package struct BenchmarkMeasurement: Codable, Equatable, Sendable {
     package var contender: String
@@ -110,12 +108,11 @@ package struct RecorderCost: Codable, Equatable, Sendable {
     package var size: Int
     /// From how many different stacks they were got.
     package var stacks: Int
-    /// Resident bytes beyond those of the same with the recorder asleep, the mapped recording among them; without
-    /// red zones.
+    /// Resident bytes beyond those of the same with the recorder asleep, the mapped recording and the red zones among them.
     package var residentBytes: Double
     /// Bytes of these on disk, in the recording.
     package var recordingBytes: Double
-    /// Resident bytes more with the red zones between buffers, which canary=0 turns off.
+    /// Bytes of these for the red zones between buffers: what is saved by canary=0, which turns them off.
     package var redZoneBytes: Double
     /// What `mempool-doctor report` takes for that recording.
     package var reportSeconds: Double
@@ -167,6 +164,8 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
     package var rows: [BenchmarkRow]
     package var memory: MemoryCurve?
     package var recorder: RecorderCost?
+    /// The allocators that the user named, by the names that stand in the rows.
+    package var peers: [Allocator] = []
     package var missing: [MissingPeer]
     /// What could not be measured, and why: one sentence each.
     package var failures: [String]
@@ -181,22 +180,19 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
         }
     }
 
-    /// JSON with sorted keys and a line feed at the end.
-    package func json() throws -> String {
-        /// The report and what follows from its rows.
-        struct Document: Encodable {
-            var report: BenchmarkReport
+    /// The report and what follows from its rows.
+    package struct Document: Encodable, Sendable {
+        fileprivate var report: BenchmarkReport
 
-            enum Keys: String, CodingKey { case flatness }
+        private enum Keys: String, CodingKey { case flatness }
 
-            func encode(to encoder: any Encoder) throws {
-                try report.encode(to: encoder)
-                var container = encoder.container(keyedBy: Keys.self)
-                try container.encode(report.flatness, forKey: .flatness)
-            }
+        package func encode(to encoder: any Encoder) throws {
+            try report.encode(to: encoder)
+            var container = encoder.container(keyedBy: Keys.self)
+            try container.encode(report.flatness, forKey: .flatness)
         }
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(Document(report: self)), as: UTF8.self) + "\n"
     }
+
+    /// What to encode for programs: a script should not have to know how the derived values come about.
+    package var document: Document { Document(report: self) }
 }

@@ -39,7 +39,7 @@ package enum BenchmarkText {
         var result: [[BenchmarkRow]] = []
         for row in rows {
             if let last = result.last?.last, last.group == row.group,
-                row.group == .forms || row.group == .threads
+                [.forms, .zeroing, .threads].contains(row.group)
                     || (row.group == .recorder
                         ? last.workload == row.workload
                         : last.threads == row.threads && last.workload == row.workload)
@@ -157,12 +157,10 @@ package enum BenchmarkText {
             [
                 "\(grouped(cost.buffers)) outstanding", megabytes(cost.residentBytes),
                 megabytes(Limits.residentBytesPerBuffer * Double(cost.buffers)),
-                "\(each(cost.residentBytes)) bytes each, \(each(cost.recordingBytes)) of them in the recording",
+                "\(each(cost.residentBytes)) bytes each",
             ],
-            [
-                "red zones between them", megabytes(cost.redZoneBytes), "-",
-                "\(each(cost.redZoneBytes)) bytes each; none with canary=0",
-            ],
+            ["  in the recording", megabytes(cost.recordingBytes), "-", ""],
+            ["  in red zones", megabytes(cost.redZoneBytes), "-", "none with canary=0"],
             [
                 "report on them", decimal(cost.reportSeconds, places: 2) + " s",
                 decimal(Limits.reportSeconds, places: 2) + " s",
@@ -208,6 +206,7 @@ package enum BenchmarkText {
         if report.rows.contains(where: { $0.measurements.contains(where: \.isEstimate) }) {
             lines.append("         ~ too few quiet samples: the lower quartile of all, rather too high than too low")
         }
+        lines += report.peers.map { "peer:    \($0.name) is \($0.path ?? "")" }
         if !report.missing.isEmpty {
             let names = report.missing.map(\.name).joined(separator: ", ")
             var packages: [String] = []
@@ -271,7 +270,7 @@ extension BenchmarkGroup {
     /// Whether each row compares a subject of its own with one peer, instead of all with the same ones.
     var isList: Bool {
         switch self {
-        case .threads, .forms, .memory, .recorder: true
+        case .threads, .forms, .zeroing, .memory, .recorder: true
         case .pair, .mixed, .fifo, .handoff, .pages, .swift: false
         }
     }

@@ -14,6 +14,8 @@ enum ChildProcess {
         var peakBytes: Int
     }
 
+    /// Starts a program with no signal blocked.
+    ///
     /// - Parameters:
     ///   - program: A path; nil for this very executable.
     ///   - arguments: All words, the program's own name first.
@@ -26,8 +28,16 @@ enum ChildProcess {
         let words = arguments.map { strdup($0) } + [nil]
         let entries = environment.map { strdup($0) } + [nil]
         defer { for copy in words + entries { free(copy) } }
+        // The coordinator may hold signals back; what it starts ends by them at once.
+        var attributes = posix_spawnattr_t()
+        posix_spawnattr_init(&attributes)
+        defer { posix_spawnattr_destroy(&attributes) }
+        var mask = sigset_t()
+        sigemptyset(&mask)
+        posix_spawnattr_setsigmask(&attributes, &mask)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
         var child: pid_t = 0
-        let failure = posix_spawn(&child, program ?? "/proc/self/exe", &actions, nil, words, entries)
+        let failure = posix_spawn(&child, program ?? "/proc/self/exe", &actions, &attributes, words, entries)
         guard failure == 0 else {
             throw WorkerFailure("cannot start a process: \(String(cString: strerror(failure)))")
         }

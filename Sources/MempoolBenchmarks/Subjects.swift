@@ -48,7 +48,14 @@ struct PlainSubject: BlockSubject {
 
 /// A pool of the caller's own, not the default one.
 struct InstanceSubject: BlockSubject {
-    let pool = BufferPool()
+    let pool: BufferPool
+
+    init(zeroing: Zeroing = .never) {
+        var configuration = PoolConfiguration()
+        configuration.zeroing = zeroing
+        // Only a bad layout or a negative limit is refused.
+        pool = (try? BufferPool(configuration: configuration)) ?? BufferPool()
+    }
 
     @inline(__always)
     func get(_ size: Int) -> Buffer { pool.get(size) }
@@ -59,6 +66,22 @@ struct InstanceSubject: BlockSubject {
     @inline(__always)
     func withAddress(of block: inout Buffer, _ body: (UnsafeMutableRawPointer) -> Void) {
         block.withUnsafeMutableBytes { if let base = $0.baseAddress { body(base) } }
+    }
+}
+
+/// A pool of the caller's own, whose buffers the caller zeroes: what a pool that does so may cost.
+struct MemsetSubject: PairSubject {
+    let pool = BufferPool()
+
+    @inline(__always)
+    func pair(_ size: Int) {
+        let buffer = pool.get(size)
+        buffer.withUnsafeMutableBytes { bytes in
+            guard let base = bytes.baseAddress else { return }
+            memset(base, 0, bytes.count)
+            cbench_touch(base)
+        }
+        pool.put(buffer)
     }
 }
 

@@ -120,6 +120,9 @@ package enum Worker {
         switch task.subject {
         case .plain: crew(task, PlainSubject())
         case .instance: crew(task, InstanceSubject())
+        case .zeroOnGet: crew(task, InstanceSubject(zeroing: .onGet))
+        case .zeroOnPut: crew(task, InstanceSubject(zeroing: .onPut))
+        case .memset: pairCrew(task, MemsetSubject())
         case .malloc: crew(task, MallocSubject())
         case .allocate: crew(task, AllocateSubject())
         case .array: crew(task, ArraySubject())

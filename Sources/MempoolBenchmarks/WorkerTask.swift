@@ -4,6 +4,10 @@
 package enum SubjectName: String, CaseIterable, Sendable {
     case plain
     case instance
+    case zeroOnGet = "zero-on-get"
+    case zeroOnPut = "zero-on-put"
+    /// As `instance`, and the caller zeroes.
+    case memset
     case withBuffer = "with-buffer"
     case lease
     case malloc

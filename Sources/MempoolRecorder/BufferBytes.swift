@@ -62,10 +62,10 @@ struct BufferBytes: Sendable {
 
     /// Fills what lies behind the request, and the red zones if the memory is new.
     @inline(__always)
-    func surround(_ base: UnsafeMutableRawPointer, request: Int, capacity: Int, isNew: Bool) {
+    func surround(_ base: UnsafeMutableRawPointer, request: Int, capacity: Int, hasNewZones: Bool) {
         guard canaryLimit > 0 else { return }
         cmempool_fill_slack(base, request, capacity, canaryLimit)
-        if isNew { Self.layZones(base, capacity) }
+        if hasNewZones { Self.layZones(base, capacity) }
     }
 
     @inline(never)
@@ -77,16 +77,20 @@ struct BufferBytes: Sendable {
 
     /// Whether somebody wrote before a buffer or behind its request, and where.
     @inline(__always)
-    func damage(around base: UnsafeMutableRawPointer, request: Int, capacity: Int) -> Damage? {
-        if canaryLimit == 0 || cmempool_surroundings_are_intact(base, request, capacity, canaryLimit) { return nil }
-        return foundDamage(around: base, request: request, capacity: capacity)
+    func damage(around base: UnsafeMutableRawPointer, request: Int, capacity: Int, hasZones: Bool) -> Damage? {
+        if canaryLimit == 0 || cmempool_surroundings_are_intact(base, request, capacity, canaryLimit, hasZones) {
+            return nil
+        }
+        return foundDamage(around: base, request: request, capacity: capacity, hasZones: hasZones)
     }
 
     @inline(never)
-    private func foundDamage(around base: UnsafeMutableRawPointer, request: Int, capacity: Int) -> Damage? {
+    private func foundDamage(
+        around base: UnsafeMutableRawPointer, request: Int, capacity: Int, hasZones: Bool
+    ) -> Damage? {
         let slack = min(capacity &- request, canaryLimit)
         if slack > 0, let damage = Self.damage(base, request, slack, Self.canary) { return damage }
-        return Self.zoneDamage(base, capacity)
+        return hasZones ? Self.zoneDamage(base, capacity) : nil
     }
 
     /// The damage of a red zone, which is mended, so that it is told once. Nil if it is the neighbour's doing, whose own put

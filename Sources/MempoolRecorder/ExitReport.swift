@@ -53,13 +53,18 @@ extension Recorder {
             }
             // A file somebody asked for stays; others would only pile up.
             if options.recording == nil, dropped == 0, outstanding == 0 { file.remove() }
+            if outstanding > 0 { replace(status) }
             return
         }
         if !options.isQuiet { printBlock(groups) }
-        if let code = options.exitCode, status == 0 {
-            fflush(nil)
-            _exit(code)
-        }
+        replace(status)
+    }
+
+    /// Ends the process with the status that was chosen for findings, if its own would be 0.
+    private func replace(_ status: CInt) {
+        // The C library goes on with the exit handlers that are left, and flushes its streams as at any exit: here it
+        // could wait for ever for one that another thread reads from.
+        if let code = options.exitCode, status == 0 { exit(code) }
     }
 
     private func findingGroups() -> [Group] {
@@ -67,8 +72,8 @@ extension Recorder {
         let buffersPerRecord = UInt64(sampling?.interval ?? 1)
         forEachLeak { _, record in
             var group = leaks[record.getStack] ?? Group(kind: nil, count: 0, bytes: 0, stack: record.getStack)
-            group.count += buffersPerRecord
-            group.bytes += buffersPerRecord * capacity(of: record)
+            group.count &+= buffersPerRecord
+            group.bytes &+= buffersPerRecord &* capacity(of: record)
             leaks[record.getStack] = group
         }
         var groups = Array(leaks.values)
@@ -110,7 +115,7 @@ extension Recorder {
 
     private func printBlock(_ groups: [Group]) {
         let program = executable.split(separator: "/").last.map(String.init) ?? "program"
-        let total = groups.reduce(0) { $0 + $1.count }
+        let total = groups.reduce(0) { $0 &+ $1.count }
         let about = sampling.map { $0.interval > 1 } == true && groups.contains { $0.kind == nil } ? "about " : ""
         printLine(
             "\(about)\(total) finding\(total == 1 ? "" : "s") from \(groups.count) place\(groups.count == 1 ? "" : "s")"
@@ -148,7 +153,8 @@ extension Recorder {
 
     private static func bytesText(_ bytes: UInt64) -> String {
         let units = ["B", "KiB", "MiB", "GiB", "TiB"]
-        var value = bytes * 10
+        let product = bytes.multipliedReportingOverflow(by: 10)
+        var value = product.overflow ? .max : product.partialValue
         var unit = 0
         while value >= 10_240, unit < units.count - 1 {
             value /= 1024

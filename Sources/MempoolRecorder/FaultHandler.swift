@@ -54,6 +54,7 @@ extension Recorder {
                 finding.reissueStack = next.getStack
             }
         }
+        if !isPut { ledger.markInFinding(slot: slot, generation: region.generation) }
         let complete = finding
         _ = cold.withLock { $0.findings.add(complete) }
         file.header.pointee.lastMonotonic = complete.firstTime

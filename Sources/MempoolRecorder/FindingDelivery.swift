@@ -20,9 +20,13 @@ final class FindingDelivery: Sendable {
     /// Whether there is a handler.
     var hasHandler: Bool { isUsed.load(ordering: .relaxed) }
 
-    func setHandler(_ new: Handler?) {
-        handler.withLock { $0 = new }
-        isUsed.store(new != nil, ordering: .relaxed)
+    /// Sets the handler and gives the one before, for the caller to let go of without a lock: objects may end with it.
+    func setHandler(_ new: Handler?) -> Handler? {
+        defer { isUsed.store(new != nil, ordering: .relaxed) }
+        return handler.withLock { handler in
+            defer { handler = new }
+            return handler
+        }
     }
 
     /// Keeps a finding for the next `deliverPending`. Takes no lock but its own.
@@ -30,9 +34,8 @@ final class FindingDelivery: Sendable {
         pending.withLock { if $0.count < Self.pendingLimit { $0.append(finding) } }
     }
 
+    /// Hands over what was postponed. The caller holds no lock and is not in the handler.
     func deliverPending() {
-        // What the handler itself causes must not take the others along.
-        guard !Diagnostics.isInHandler.get() else { return }
         let findings = pending.withLock { pending in
             defer { pending = [] }
             return pending

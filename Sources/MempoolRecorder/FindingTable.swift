@@ -31,15 +31,15 @@ struct FindingTable {
         )
         let records = file.records(.findings, as: FindingRecord.self)
         if let known = groups[key] {
-            records[known].count += max(1, finding.count)
-            records[known].bytes += finding.bytes
+            records[known].count &+= max(1, finding.count)
+            records[known].bytes &+= finding.bytes
             records[known].lastTime = finding.firstTime
             records[known].reissues = max(records[known].reissues, finding.reissues)
             records[known].duration = max(records[known].duration, finding.duration)
             return false
         }
         guard file.reserve(.findings, count: groups.count + 1) != nil else {
-            file.header.pointee.dropped.findings += 1
+            file.countDropped(&file.header.pointee.dropped.findings)
             return false
         }
         var finding = finding

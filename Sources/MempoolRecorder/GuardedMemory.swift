@@ -132,6 +132,8 @@ final class GuardedMemory: Sendable {
             count(\.unguardedGets)
             return nil
         }
+        // Before anything can fail: it is what leads the region back to those that are free.
+        region.pointee.room = UInt32(room)
         let high = end(of: region, room: room)
         let low = high - UInt(pages * Self.pageBytes)
         guard let start = UnsafeMutableRawPointer(bitPattern: low),
@@ -153,7 +155,6 @@ final class GuardedMemory: Sendable {
         region.pointee.slot = UInt32(event.slot)
         region.pointee.pool = UInt32(event.pool)
         region.pointee.bucket_row = UInt32(event.bucketRow)
-        region.pointee.room = UInt32(room)
         cmempool_store32_release(&region.pointee.state, CMEMPOOL_REGION_OUTSTANDING.rawValue)
         regions[event.slot] = region
         count(\.guardedGets)

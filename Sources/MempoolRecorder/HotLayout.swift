@@ -15,6 +15,7 @@ enum HotLayout {
     @inline(__always) static var returned: UInt64 { 3 }
     @inline(__always) static var poisoned: UInt8 { 1 }
     @inline(__always) static var kept: UInt8 { 2 }
+    @inline(__always) static var unzoned: UInt8 { 16 }
 
     // Pairs of halves in a ledger record that are stored as one word: what loads them as one does not wait for two stores.
 
@@ -53,7 +54,7 @@ enum HotLayout {
         precondition(CounterShard.putsWord == 1 && CounterShard.requestedBytesWord == 2)
         precondition(inProgress == LedgerState.inProgress.rawValue && returned == LedgerState.returned.rawValue)
         precondition(poisoned == LedgerFlags.poisoned)
-        precondition(kept == LedgerFlags.kept)
+        precondition(kept == LedgerFlags.kept && unzoned == LedgerFlags.unzoned)
         typealias Record = LedgerRecord
         precondition(MemoryLayout<Record>.offset(of: \.getStack) == stacksWord * 8)
         precondition(MemoryLayout<Record>.offset(of: \.putStack) == stacksWord * 8 + 4)

@@ -75,7 +75,7 @@ struct Ledger: @unchecked Sendable {
     @inline(__always)
     func recordGet(
         _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, address: UInt,
-        pool: Int, bucketRow: Int, stack: UInt32, context: UInt32
+        pool: Int, bucketRow: Int, stack: UInt32, context: UInt32, flags: UInt8
     ) {
         if record.pointee.sequence & 3 == HotLayout.returned { history.add(slot: slot, ownership(record.pointee)) }
         begin(record, generation: generation)
@@ -85,7 +85,7 @@ struct Ledger: @unchecked Sendable {
         record.pointee.putTime = 0
         let place =
             UInt64(context) | UInt64(UInt16(truncatingIfNeeded: pool)) &<< 32
-            | UInt64(UInt8(truncatingIfNeeded: bucketRow)) &<< 48
+            | UInt64(UInt8(truncatingIfNeeded: bucketRow)) &<< 48 | UInt64(flags) &<< 56
         HotLayout.word(HotLayout.stacksWord, of: record).pointee = UInt64(stack)
         HotLayout.word(HotLayout.threadsWord, of: record).pointee = UInt64(cmempool_thread_id())
         HotLayout.word(HotLayout.placeWord, of: record).pointee = place
@@ -107,7 +107,7 @@ struct Ledger: @unchecked Sendable {
     ) {
         if record.pointee.flags & HotLayout.kept != 0 { countKept(.max) }
         begin(record, generation: generation)
-        record.pointee.flags = isPoisoned ? HotLayout.poisoned : 0
+        record.pointee.flags = record.pointee.flags & HotLayout.unzoned | (isPoisoned ? HotLayout.poisoned : 0)
         record.pointee.putTime = time
         let stacks = HotLayout.word(HotLayout.stacksWord, of: record)
         stacks.pointee = stacks.pointee & 0xFFFF_FFFF | UInt64(stack) &<< 32
@@ -137,7 +137,7 @@ struct Ledger: @unchecked Sendable {
     func clearPoison(_ record: UnsafeMutablePointer<LedgerRecord>) {
         let generation = record.pointee.sequence >> 2
         begin(record, generation: generation)
-        record.pointee.flags = 0
+        record.pointee.flags &= HotLayout.unzoned
         end(record, generation: generation, HotLayout.returned)
     }
 
@@ -150,10 +150,16 @@ struct Ledger: @unchecked Sendable {
             }
             let generation = record.generation
             begin(records + slot, generation: generation)
-            records[slot].flags |= LedgerFlags.poolDestroyed
+            records[slot].flags |= LedgerFlags.inFinding
             end(records + slot, generation: generation, HotLayout.outstanding)
             body(slot, record)
         }
+    }
+
+    /// Marks an outstanding buffer as told already.
+    func markInFinding(slot: Int, generation: UInt64) {
+        guard let present = read(slot), present.state == .outstanding, present.generation == generation else { return }
+        cmempool_or8(&records[slot].flags, LedgerFlags.inFinding)
     }
 
     /// The record of a slot that is not outstanding; nil if there is none.

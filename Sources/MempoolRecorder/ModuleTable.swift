@@ -1,9 +1,38 @@
-// `ModuleTable`: the ELF images of the process, entered when they are first seen.
+// `ModuleTable`: the ELF images of the process, entered when they are first seen; `LoadedImages`: those there are.
 
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc
 internal import MempoolRecording
+
+/// The images of the process at a moment.
+struct LoadedImages {
+    fileprivate struct Image {
+        var module: cmempool_module
+        var path: String
+    }
+
+    /// Of that moment, or before it: what is loaded meanwhile is found once more.
+    fileprivate let epoch: UInt64
+    fileprivate let images: [Image]
+
+    /// Takes the loader's lock, so the caller holds none of the recorder's.
+    init(epoch: UInt64) {
+        self.epoch = epoch
+        var images: [Image] = []
+        withUnsafeMutablePointer(to: &images) { images in
+            cmempool_each_module(
+                { module, context in
+                    guard let images = context?.assumingMemoryBound(to: [Image].self) else { return false }
+                    images.pointee.append(Image(module: module.pointee, path: String(cString: module.pointee.path)))
+                    return true
+                },
+                images
+            )
+        }
+        self.images = images
+    }
+}
 
 /// Enters loaded images into the recording. One thread at a time: the recorder's cold lock guards it.
 ///
@@ -17,47 +46,25 @@ struct ModuleTable {
 
     private let file: RecordingFile
     private var known: Set<Key> = []
-    private var epoch: UInt64 = 0
+    /// Of the images that were entered last; another one means that there are others.
+    private(set) var epoch: UInt64 = 0
 
     init(file: RecordingFile) { self.file = file }
 
-    /// Enters what was loaded since the last call.
-    mutating func refresh(strings: inout StringTable, executable: String) {
-        let now = cmempool_module_epoch()
-        guard now != epoch else { return }
-        epoch = now
-        var found: [cmempool_module] = []
-        var paths: [String] = []
-        withUnsafeMutablePointer(to: &found) { found in
-            withUnsafeMutablePointer(to: &paths) { paths in
-                var lists = Lists(modules: found, paths: paths)
-                cmempool_each_module(
-                    { module, context in
-                        guard let lists = context?.assumingMemoryBound(to: Lists.self) else { return false }
-                        lists.pointee.modules.pointee.append(module.pointee)
-                        lists.pointee.paths.pointee.append(String(cString: module.pointee.path))
-                        return true
-                    },
-                    &lists
-                )
-            }
-        }
-        for (module, name) in zip(found, paths) where module.end > 0 {
+    /// Enters those images that are not known yet.
+    mutating func enter(_ images: LoadedImages, strings: inout StringTable, executable: String) {
+        epoch = images.epoch
+        for image in images.images where image.module.end > 0 {
             // The loader names the program itself with an empty string.
-            enter(module, path: name.isEmpty ? executable : name, strings: &strings)
+            enter(image.module, path: image.path.isEmpty ? executable : image.path, strings: &strings)
         }
-    }
-
-    private struct Lists {
-        var modules: UnsafeMutablePointer<[cmempool_module]>
-        var paths: UnsafeMutablePointer<[String]>
     }
 
     private mutating func enter(_ module: cmempool_module, path: String, strings: inout StringTable) {
         guard known.insert(Key(base: module.base, end: module.end, path: path)).inserted else { return }
         let position = known.count - 1
         guard file.reserve(.modules, count: position + 1) != nil else {
-            file.header.pointee.dropped.modules += 1
+            file.countDropped(&file.header.pointee.dropped.modules)
             return
         }
         var record = ModuleRecord()

@@ -60,8 +60,10 @@ extension Recorder {
 
     /// The memory of an idle slot goes back to the system: the last chance to look at it.
     func willRelease(_ slot: Int) {
-        guard let record = ledger.idle(slot: slot), record.pointee.flags & LedgerFlags.poisoned != 0 else { return }
+        guard bytes.poisonLimit > 0 else { return }
+        // First, as a look at the memory may be going on that began when it was poisoned.
         memory.withLock { _ in
+            guard let record = ledger.idle(slot: slot), record.pointee.flags & LedgerFlags.poisoned != 0 else { return }
             showToTools(record.pointee)
             checkPoison(record, slot, isUnderLock: true)
             ledger.clearPoison(record)
@@ -135,8 +137,11 @@ extension Recorder {
         } else {
             finding.flags |= FindingRecord.historyLostFlag
         }
-        if !access.isRead { caught.add(slot: access.slot, generation: generation) }
-        if finding.reissues > 0, let next = ledger.owner(slot: access.slot, generation: generation + 2) {
+        // Idle memory is compared in the name of its last owner, whoever wrote to it. What somebody has is not compared.
+        if !access.isRead, access.generation & 1 == 0 {
+            caught.add(slot: access.slot, generation: access.generation &- 1)
+        }
+        if finding.reissues > 0, let next = ledger.owner(slot: access.slot, generation: generation &+ 2) {
             finding.reissueStack = next.getStack
         }
         add(finding)
@@ -167,8 +172,8 @@ extension Recorder {
         var groups: [UInt32: FindingRecord] = [:]
         ledger.markDestroyed(pool: pool) { slot, record in
             var group = groups[record.getStack] ?? finding(.poolDestroyed, record, slot)
-            group.count += 1
-            group.bytes += capacity(of: record)
+            group.count &+= 1
+            group.bytes &+= capacity(of: record)
             groups[record.getStack] = group
         }
         for (_, group) in groups.sorted(by: { $0.key < $1.key }) {

@@ -22,11 +22,11 @@ extension Recorder {
     /// What was written before a buffer or behind its request, with guard pages or without.
     @inline(__always)
     func damage(
-        around base: UnsafeMutableRawPointer?, request: Int, capacity: Int,
+        around base: UnsafeMutableRawPointer?, request: Int, capacity: Int, hasZones: Bool,
         _ region: UnsafeMutablePointer<cmempool_region>?
     ) -> Damage? {
         if let region { return bytes.damage(around: region.pointee) }
-        return base.flatMap { bytes.damage(around: $0, request: request, capacity: capacity) }
+        return base.flatMap { bytes.damage(around: $0, request: request, capacity: capacity, hasZones: hasZones) }
     }
 }
 

@@ -31,8 +31,8 @@ final class Recorder: Sendable {
     let delivery = FindingDelivery()
     /// What a get has to look at beside its buffer; `Attention`s.
     let attention = Atomic<UInt32>(0)
-    /// Level sampled: kept buffers without a record, the generation by slot.
-    let unsampledKept = Guarded<[Int: UInt32]>([:])
+    /// Level sampled: slots of kept buffers without a record.
+    let unsampledKept = Guarded<Set<Int>>([])
     let bytes: BufferBytes
     let caught = CaughtWriters()
     /// Held while idle memory is looked at from outside of its owner, so that it is there. Taken before the cold lock.
@@ -109,7 +109,7 @@ final class Recorder: Sendable {
             ledger.heapBytes + StackTable.indexBytes + HighWater.byteCount + ScopeTable.heapBytes)
         header.pointee.commandLine = strings.add(CommandLine.arguments.joined(separator: " "))
         header.pointee.executable = strings.add(executable)
-        modules.refresh(strings: &strings, executable: executable)
+        modules.enter(LoadedImages(epoch: cmempool_module_epoch()), strings: &strings, executable: executable)
         cold = Guarded(Cold(strings: strings, modules: modules, findings: FindingTable(file: file)))
         // Last, so that a file whose set-up was cut short is not taken for a recording.
         cmempool_store64_release(file.base.assumingMemoryBound(to: UInt64.self), RecordingLayout.magic)
@@ -183,6 +183,7 @@ final class Recorder: Sendable {
             willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } },
             diagnostics: RecorderDiagnostics()
         )
+        if options.level < .paranoid { hook.redZoneLimit = redZoneLimit }
         if options.level == .sampled {
             hook.sampleInterval = options.sampleInterval
             hook.willDestroyPool = { totals in Recorder.withCurrent { $0.sampling?.poolWillEnd(totals) } }
@@ -190,6 +191,9 @@ final class Recorder: Sendable {
         if GuardedMemory.shared != nil { hook.placer = GuardedMemory.placer }
         return hook
     }
+
+    /// Of 512-byte buffers these are the zones of 390,000: with the records of a million, less than 96 bytes a buffer.
+    static let redZoneLimit = 24 << 20
 
     // MARK: - Events
 
@@ -202,7 +206,7 @@ final class Recorder: Sendable {
                 file.reserve(.counters, count: (pool + 1) * rows) != nil,
                 file.reserve(.histograms, count: (pool + 1) * SizeHistogram.binCount) != nil
             else {
-                file.header.pointee.dropped.pools += 1
+                file.countDropped(&file.header.pointee.dropped.pools)
                 return
             }
             var record = PoolRecord()
@@ -212,6 +216,8 @@ final class Recorder: Sendable {
             file.records(.pools, as: PoolRecord.self)[pool] = record
             let counters = file.records(.counters, as: BucketCounters.self) + pool * rows
             for (row, capacity) in capacities.enumerated() { counters[row].capacity = UInt64(capacity) }
+            // A pool that had the number before may have had more buckets.
+            for row in capacities.count..<rows { counters[row].capacity = 0 }
             file.publish(.counters, count: max(Int(file.published(.counters).pointee), (pool + 1) * rows))
             file.publish(
                 .histograms,
@@ -244,15 +250,19 @@ final class Recorder: Sendable {
             // Where the last owner had it, unless that was between guard pages too.
             if cmempool_has_tools(), let home = region?.pointee.home ?? base { cmempool_tools_show(home, capacity) }
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
+            // Where a buffer lies changes only when it is mapped. A record that missed the get before this one may have missed that.
+            let isNew = pointer.pointee.didAllocate
+            let isKnown = !isNew && record.pointee.sequence &>> 2 &+ 2 == pointer.pointee.generation
+            let unzoned = isKnown ? record.pointee.flags & HotLayout.unzoned : flagOfZones(slot, isNew)
             ledger.recordGet(
                 record, slot: slot, generation: pointer.pointee.generation, request: request,
                 address: pointer.pointee.address, pool: pool, bucketRow: bucketRow, stack: stack,
-                context: context
+                context: context, flags: unzoned
             )
             if let region {
                 didGuard(region, record, pointer.pointee)
             } else if let base {
-                bytes.surround(base, request: request, capacity: capacity, isNew: pointer.pointee.didAllocate)
+                bytes.surround(base, request: request, capacity: capacity, hasNewZones: isNew && unzoned == 0)
                 if cmempool_has_tools() { cmempool_tools_did_get(base, request, capacity) }
             }
         } else {
@@ -279,9 +289,17 @@ final class Recorder: Sendable {
         }
     }
 
+    /// The flag of a buffer that has no red zones; 0 for the others.
+    @inline(never)
+    private func flagOfZones(_ slot: Int, _ isNew: Bool) -> UInt8 {
+        if bytes.canaryLimit == 0 || PoolHook.hasRedZones(slot: slot) { return 0 }
+        if isNew { atomicAdd(&file.header.pointee.unzonedBuffers, 1) }
+        return HotLayout.unzoned
+    }
+
     @inline(never)
     private func didDropGet(_ context: UInt32) {
-        atomicAdd(&file.header.pointee.dropped.ledger, 1)
+        file.countDropped(&file.header.pointee.dropped.ledger)
         if context != 0 { scopes.didPut(context) }
     }
 
@@ -303,21 +321,62 @@ final class Recorder: Sendable {
             // What has guard pages needs no tool, and its capacity may reach beyond them.
             let hasTools = cmempool_has_tools() && region == nil
             if hasTools, let base { cmempool_tools_show(base, capacity) }
-            if let damage = damage(around: base, request: request, capacity: capacity, region) {
-                addOverrun(record.pointee, pointer.pointee.slot, damage, capacity, stack)
+            let hasZones = record.pointee.flags & HotLayout.unzoned == 0
+            // Each by itself: to keep whether there is damage would cost more than to look.
+            if let damage = damage(around: base, request: request, capacity: capacity, hasZones: hasZones, region) {
+                return didPut(pointer, record, damage, isGuarded: region != nil, time: cmempool_now(), stack: stack)
             }
             let time = cmempool_now()
-            if time &- record.pointee.getTime > heldLimit { addHeld(record.pointee, pointer.pointee, time, stack) }
-            // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
-            let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && region == nil
-            if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pool]) }
-            ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
-            if hasTools, let base { cmempool_tools_did_put(base, capacity, pointer.pointee.isPooled) }
+            if _slowPath(time &- record.pointee.getTime > heldLimit) {
+                return didPut(pointer, record, nil, isGuarded: region != nil, time: time, stack: stack)
+            }
+            settle(pointer, record, base, request, isGuarded: region != nil, time: time, stack: stack)
             if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
+        } else if sampling != nil {
+            // While gets are sampled, a put by address may be that of any buffer.
+            return
         }
+        countPut(pool, bucketRow)
+    }
+
+    /// A put with findings. They are made last: who is told of them finds the buffer put, and not a leak as well.
+    @inline(never)
+    private func didPut(
+        _ pointer: UnsafePointer<PutEvent>, _ record: UnsafeMutablePointer<LedgerRecord>, _ damage: Damage?,
+        isGuarded: Bool, time: UInt64, stack: UInt32
+    ) {
+        let event = pointer.pointee
+        let owned = record.pointee
+        settle(
+            pointer, record, UnsafeMutableRawPointer(bitPattern: event.address), Int(truncatingIfNeeded: owned.request),
+            isGuarded: isGuarded, time: time, stack: stack)
+        countPut(event.pool, event.bucketRow)
+        if let damage { addOverrun(owned, event.slot, damage, event.capacity, stack) }
+        if time &- owned.getTime > heldLimit { addHeld(owned, event, time, stack) }
+        if owned.context != 0 { scopes.didPut(owned.context) }
+    }
+
+    /// Enters the put of a whole buffer whose bytes were looked at.
+    @inline(__always)
+    private func settle(
+        _ pointer: UnsafePointer<PutEvent>, _ record: UnsafeMutablePointer<LedgerRecord>,
+        _ base: UnsafeMutableRawPointer?,
+        _ request: Int, isGuarded: Bool, time: UInt64, stack: UInt32
+    ) {
+        // Oversized buffers go back to the system now, and what has guard pages is out of reach from here on.
+        let isPoisoned = bytes.poisonLimit > 0 && pointer.pointee.isPooled && !isGuarded
+        if isPoisoned, let base { bytes.poison(base, request: request, with: poisonBytes[pointer.pointee.pool]) }
+        let generation = pointer.pointee.generation
+        ledger.recordPut(record, generation: generation, time: time, stack: stack, isPoisoned: isPoisoned)
+        if cmempool_has_tools(), !isGuarded, let base {
+            cmempool_tools_did_put(base, pointer.pointee.capacity, pointer.pointee.isPooled)
+        }
+    }
+
+    /// Counts the put of a whole buffer.
+    @inline(__always)
+    private func countPut(_ pool: Int, _ bucketRow: Int) {
         guard let row = counters(pool, bucketRow) else { return }
-        // While gets are sampled, a put by address may be that of any buffer.
-        if sampling != nil, record == nil { return }
         if row.pointee.capacity > 0, let shard = shard(pool) {
             cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
             highWater.didPut(row: bucketRow, shard)
@@ -330,20 +389,22 @@ final class Recorder: Sendable {
     @inline(never)
     private func didPutWrongCapacity(_ event: PutEvent, _ stack: UInt32) {
         let record = ledger.outstanding(slot: event.slot, generation: event.generation)
+        let context = record?.pointee.context ?? 0
+        var overrun: (record: LedgerRecord, damage: Damage)?
         if let record {
             let region = guarded?.region(ofSlot: event.slot)
             if let base = UnsafeMutableRawPointer(bitPattern: UInt(record.pointee.address)) {
                 let hasTools = cmempool_has_tools() && region == nil
                 if hasTools { cmempool_tools_show(base, event.capacity) }
                 let request = Int(truncatingIfNeeded: record.pointee.request)
-                if let damage = damage(around: base, request: request, capacity: event.capacity, region) {
-                    addOverrun(record.pointee, event.slot, damage, event.capacity, stack)
-                }
+                let hasZones = record.pointee.flags & HotLayout.unzoned == 0
+                let damage = damage(
+                    around: base, request: request, capacity: event.capacity, hasZones: hasZones, region)
+                overrun = damage.map { (record.pointee, $0) }
                 if hasTools { cmempool_tools_did_put(base, event.capacity, false) }
             }
             ledger.recordPut(
                 record, generation: event.generation, time: cmempool_now(), stack: stack, isPoisoned: false)
-            if record.pointee.context != 0 { scopes.didPut(record.pointee.context) }
         }
         if let row = counters(event.pool, event.bucketRow) {
             // Of an oversized buffer, which no bucket counted as got, a slice ends the life like the whole.
@@ -354,6 +415,7 @@ final class Recorder: Sendable {
             }
             if sampling == nil || record != nil { highWater.didPut(pool: event.pool, row: event.bucketRow) }
         }
+        if let overrun { addOverrun(overrun.record, event.slot, overrun.damage, event.capacity, stack) }
         var finding = FindingRecord()
         finding.kind = FindingKind.wrongCapacity.rawValue
         finding.pool = UInt32(event.pool)
@@ -370,6 +432,7 @@ final class Recorder: Sendable {
         }
         finding.firstPutStack = 0
         add(&finding, stack)
+        if context != 0 { scopes.didPut(context) }
     }
 
     private func didRefuse(_ put: RefusedPut) {
@@ -414,7 +477,7 @@ final class Recorder: Sendable {
             // Sampled or not is no longer known either, but one of many is not is the usual case.
             finding.flags |= sampling == nil ? FindingRecord.historyLostFlag : FindingRecord.unsampledFlag
         }
-        if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first + 2) {
+        if finding.reissues > 0, let next = ledger.owner(slot: put.slot, generation: first &+ 2) {
             finding.reissueStack = next.getStack
         }
     }
@@ -423,10 +486,11 @@ final class Recorder: Sendable {
         Self.fullGeneration(put.ticketGeneration, now: put.generation)
     }
 
-    /// The whole generation a ticket's low half stands for: the last one that is not in the future, or the first of all.
+    /// The whole generation a ticket's low half stands for: the last one that is not in the future; for a ticket that nobody
+    /// was given, one that nobody had.
     static func fullGeneration(_ low: UInt32, now: UInt64) -> UInt64 {
         let candidate = (now >> 32) << 32 | UInt64(low)
-        return candidate > now && candidate >> 32 > 0 ? candidate - (1 << 32) : candidate
+        return candidate > now ? candidate &- (1 << 32) : candidate
     }
 
     func fill(_ finding: inout FindingRecord, from owner: Ownership) {
@@ -485,6 +549,7 @@ final class Recorder: Sendable {
                 }
                 return identifier
             },
+            did_load: { Recorder.withCurrent { $0.refreshModules() } },
             take_shard: { pool, shard in
                 // Not in a forked child, whose copy of the table may be locked.
                 guard cmempool_recorder_root() != nil else { return }
@@ -499,7 +564,11 @@ final class Recorder: Sendable {
 
     /// Enters images loaded since the last time.
     func refreshModules() {
-        cold.withLock { $0.modules.refresh(strings: &$0.strings, executable: executable) }
+        let epoch = cmempool_module_epoch()
+        guard cold.withLock({ $0.modules.epoch != epoch }) else { return }
+        // Outside: the loader has a lock of its own, and a program that holds it may make a finding.
+        let images = LoadedImages(epoch: epoch)
+        cold.withLock { $0.modules.enter(images, strings: &$0.strings, executable: executable) }
     }
 
     // MARK: - Counters
@@ -538,8 +607,11 @@ func atomicAdd(_ counter: UnsafeMutablePointer<UInt64>, _ amount: UInt64) {
 
 /// Writes one line to standard error in a single call, so that lines of several processes do not mix.
 func printLine(_ text: String) {
-    let line = "mempool: " + text + "\n"
-    var bytes = Array(line.utf8)
-    _ = bytes.withUnsafeMutableBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    var line = "mempool: " + text + "\n"
+    line.withUTF8 { bytes in
+        bytes.withMemoryRebound(to: CChar.self) { characters in
+            if let start = characters.baseAddress { cmempool_print(start, characters.count) }
+        }
+    }
 }
 #endif

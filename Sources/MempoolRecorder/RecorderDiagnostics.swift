@@ -95,11 +95,13 @@ struct RecorderDiagnostics: DiagnosticsRecorder {
 
     func willUseNotes() { recorder?.attention.bitwiseOr(Attention.notes, ordering: .relaxed) }
 
-    func setHandler(_ handler: (@Sendable (Diagnostics.Finding) -> Void)?) { recorder?.delivery.setHandler(handler) }
+    func setHandler(_ handler: FindingDelivery.Handler?) -> FindingDelivery.Handler? {
+        recorder?.delivery.setHandler(handler)
+    }
 
     func keep(slot: Int, generation: UInt32) {
         guard let recorder, !recorder.ledger.keep(slot: slot, generation: generation) else { return }
-        if recorder.options.level == .sampled { recorder.keepUnsampled(slot: slot, generation: generation) }
+        if recorder.options.level == .sampled { recorder.keepUnsampled(slot: slot) }
     }
 
     func snapshot(to path: String) throws(DiagnosticsError) {
@@ -126,11 +128,7 @@ extension Recorder {
         let scope = Diagnostics.currentScope.get()
         if attention & Attention.notes != 0, let note = Diagnostics.currentNote.get() {
             do {
-                // Without a note meanwhile: gets that the note makes would ask it again.
-                let wasInside = cmempool_step_out()
-                defer { cmempool_step_in(wasInside) }
-                let text = try Diagnostics.currentNote.withValue(nil) { try note() }
-                return scopes.didGet(in: scope, note: text)
+                return scopes.didGet(in: scope, note: try text(of: note))
             } catch {
                 atomicAdd(&file.header.pointee.failedNotes, 1)
             }
@@ -138,11 +136,19 @@ extension Recorder {
         return scopes.didGet(in: scope)
     }
 
-    /// Counts a kept buffer whose get was not sampled. Its put is not seen: it counts until its slot is kept again.
-    func keepUnsampled(slot: Int, generation: UInt32) {
+    /// What a note says. It is asked as from outside of the pool, and only that.
+    private func text(of note: () throws -> String) throws -> String {
+        let wasInside = cmempool_step_out()
+        defer { cmempool_step_in(wasInside) }
+        // Without a note meanwhile: gets that the note makes would ask it again.
+        return try Diagnostics.currentNote.withValue(nil) { try note() }
+    }
+
+    /// Counts a kept buffer whose get was not sampled. Its put is not seen: it counts to the end.
+    func keepUnsampled(slot: Int) {
         unsampledKept.withLock { kept in
-            guard kept[slot] != nil || kept.count < Self.unsampledKeptLimit else { return }
-            if kept.updateValue(generation, forKey: slot) == nil { atomicAdd(&file.header.pointee.keptBuffers, 1) }
+            guard kept.count < Self.unsampledKeptLimit else { return }
+            if kept.insert(slot).inserted { atomicAdd(&file.header.pointee.keptBuffers, 1) }
         }
     }
 
@@ -165,7 +171,10 @@ extension Recorder {
 
     /// Hands over what waits for a moment without locks.
     func deliverPending() {
-        guard attention.load(ordering: .relaxed) & Attention.pending != 0 else { return }
+        // What the handler itself causes must not take the others along: they wait for a call outside of it.
+        guard attention.load(ordering: .relaxed) & Attention.pending != 0, !Diagnostics.isInHandler.get() else {
+            return
+        }
         // First, so that what is added from here on asks for attention again.
         attention.bitwiseAnd(~Attention.pending, ordering: .acquiringAndReleasing)
         delivery.deliverPending()
@@ -196,8 +205,8 @@ extension Recorder {
         forEachIdleDamage { slot, record, _ in
             var group = groups[record.putStack] ?? FindingRecord()
             group.kind = FindingKind.useAfterPut.rawValue
-            group.count += 1
-            group.bytes += capacity(of: record)
+            group.count &+= 1
+            group.bytes &+= capacity(of: record)
             group.putStack = record.putStack
             group.context = scopes.context(record.context, at: record.getTime)
             groups[record.putStack] = group
@@ -222,7 +231,7 @@ extension Recorder {
                 stack: record.getStack, context: scopes.context(record.context, at: record.getTime)
             )
             byPlace[place, default: Sum()].count += 1
-            byPlace[place, default: Sum()].bytes += Int(clamping: capacity(of: record))
+            byPlace[place, default: Sum()].bytes &+= Int(clamping: capacity(of: record))
         }
         // Calls of one scope are different contexts with the same name.
         var groups: [Diagnostics.Finding: Sum] = [:]
@@ -232,7 +241,7 @@ extension Recorder {
                 kind: .leak, count: 0, bytes: 0, scope: texts.scope, note: texts.note, stack: place.stack
             )
             groups[group, default: Sum()].count += sum.count
-            groups[group, default: Sum()].bytes += sum.bytes
+            groups[group, default: Sum()].bytes &+= sum.bytes
         }
         return groups.map { group, sum in
             Diagnostics.Finding(
@@ -253,7 +262,7 @@ extension Recorder {
     /// finding.
     func forEachLeak(_ body: (_ slot: Int, _ record: LedgerRecord) -> Void) {
         ledger.forEachOutstanding { slot, record in
-            if record.flags & (LedgerFlags.kept | LedgerFlags.poolDestroyed) == 0 { body(slot, record) }
+            if record.flags & (LedgerFlags.kept | LedgerFlags.inFinding) == 0 { body(slot, record) }
         }
     }
 }

@@ -44,10 +44,10 @@ package struct RecorderOptions: Sendable, Equatable {
     package static let levels = RecorderLevel.allCases
 
     /// Bytes of a buffer that are poisoned: what `poison=` says, whole at level paranoid, else 1 KiB, so that the cost
-    /// does not grow with the bucket.
-    package var poisonLimit: Int { poison ?? (level == .paranoid ? .max : level == .full ? 1 << 10 : 0) }
-    /// Bytes behind the request that are checked: what `canary=` says, whole at level paranoid, else 256.
-    package var canaryLimit: Int { canary ?? (level == .paranoid ? .max : level == .full ? 256 : 0) }
+    /// does not grow with the bucket. None below level full: who has a buffer without being watched writes to it rightly.
+    package var poisonLimit: Int { level < .full ? 0 : poison ?? (level == .paranoid ? .max : 1 << 10) }
+    /// Bytes behind the request that are checked: what `canary=` says, whole at level paranoid, else 256. None below level full.
+    package var canaryLimit: Int { level < .full ? 0 : canary ?? (level == .paranoid ? .max : 256) }
 
     /// Reads the text of the variable; an empty one gives the defaults.
     package init(parsing text: String, defaultLevel: RecorderLevel) {
@@ -116,8 +116,8 @@ package struct RecorderOptions: Sendable, Equatable {
             }
             abortKinds = chosen
         case "max-ledger":
-            guard let number = value.flatMap(Int.init), (1...RecordingLimits.ledgerRecords).contains(number) else {
-                return complain(key, value, "a number from 1 to \(RecordingLimits.ledgerRecords)")
+            guard let number = value.flatMap(Int.init), (1...RecordingLimits.mostLedgerRecords).contains(number) else {
+                return complain(key, value, "a number from 1 to \(RecordingLimits.mostLedgerRecords)")
             }
             ledgerLimit = number
         case "quiet":

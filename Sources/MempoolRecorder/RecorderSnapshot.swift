@@ -57,10 +57,12 @@ private struct SnapshotWriter {
         guard ftruncate(descriptor, off_t(size)) == 0 else { throw SnapshotFailure(errorNumber: errno) }
         try copyLedger()
         try copyFindings()
-        // Strings last: modules and contexts name them.
-        for section in RecordingSection.allCases.reversed() where section != .ledger && section != .findings {
+        let earlier = contexts()
+        // Strings last: modules and pools name them.
+        for section in RecordingSection.allCases.reversed() where ![.ledger, .findings, .contexts].contains(section) {
             try copy(section)
         }
+        try copyContexts(earlier)
         try copyHeader()
     }
 
@@ -131,6 +133,28 @@ private struct SnapshotWriter {
         header[.findings].published = UInt64(records.count)
     }
 
+    private func contexts() -> [ContextRecord] {
+        let published = min(cmempool_load64_acquire(file.published(.contexts)), header[.contexts].capacity)
+        let source = file.records(.contexts, as: UInt64.self)
+        return [ContextRecord](unsafeUninitializedCapacity: Int(published)) { records, count in
+            count = Int(published)
+            guard let to = records.baseAddress else { return }
+            cmempool_copy_words(
+                UnsafeMutableRawPointer(to).assumingMemoryBound(to: UInt64.self), source,
+                count * MemoryLayout<ContextRecord>.stride / 8)
+        }
+    }
+
+    /// Writes the contexts that were there before the strings were copied and still are: others have other texts.
+    private mutating func copyContexts(_ earlier: [ContextRecord]) throws(SnapshotFailure) {
+        let settled = zip(earlier, contexts()).map { $1.isUnchanged(since: $0) ? $1 : ContextRecord() }
+        let failure = settled.withUnsafeBytes { bytes in
+            Result { () throws(SnapshotFailure) in try writeAll(bytes, at: Int(header[.contexts].offset)) }
+        }
+        try failure.get()
+        header[.contexts].published = UInt64(settled.count)
+    }
+
     /// Copies a section whose records only grow, or of which each word is right by itself.
     private mutating func copy(_ section: RecordingSection) throws(SnapshotFailure) {
         let entry = header[section]
@@ -160,7 +184,7 @@ private struct SnapshotWriter {
         copy.sections = header.sections
         copy.lastMonotonic = cmempool_now()
         copy.endMonotonic = 0
-        copy.flags = RecordingHeader.snapshotFlag
+        copy.flags = RecordingHeader.snapshotFlag | copy.flags & RecordingHeader.estimatedCountersFlag
         let complete = copy
         try withUnsafeBytes(of: complete) { bytes throws(SnapshotFailure) in try writeAll(bytes, at: 0) }
     }

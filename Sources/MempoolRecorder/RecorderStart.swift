@@ -67,44 +67,44 @@ private func expand(_ pattern: String) -> String {
 }
 
 /// The file the options ask for, or private memory with one line that says why.
+///
+/// A file that exists is kept, and another name tried: with the process identifier added, and a number if there is such a one too,
+/// as a program that replaces itself by another one keeps its identifier.
 private func makeFile(_ options: RecorderOptions) throws -> RecordingFile {
+    let paths: [String]
     if let pattern = options.recording {
         let path = expand(pattern)
-        do {
-            return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
-        } catch let error as RecordingFileError where error.errorNumber == EEXIST {
-            let other = "\(path).\(getpid())"
-            printLine("\(path) exists and is kept; recording to \(other) (put %p into recording= for the process id)")
-            return try RecordingFile(path: other, ledgerLimit: options.ledgerLimit)
-        } catch let error as RecordingFileError {
-            printLine(
-                "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written."
-                    + " Give a writable place: MEMPOOL_DEBUG=recording=PATH"
-            )
-            return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
-        }
-    }
-    guard let directory = RecordingPlace.directory() else {
+        // More programs than these, one after the other in one process, are one that restarts itself without end.
+        paths = [path, "\(path).\(getpid())"] + (2...100).map { "\(path).\(getpid()).\($0)" }
+    } else if let directory = RecordingPlace.directory() {
+        RecordingPlace.prune(directory)
+        paths = RecordingPlace.paths(in: directory)
+    } else {
         printLine(
             "no directory for recordings can be used; findings are printed at exit but no recording is written."
                 + " Give a writable place: MEMPOOL_DEBUG=recording=PATH"
         )
-        return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
+        paths = []
     }
-    RecordingPlace.prune(directory)
-    let program = CommandLine.arguments.first?.split(separator: "/").last.map(String.init) ?? "program"
-    let path = "\(directory)/\(program)-\(getpid()).\(RecordingLayout.fileExtension)"
-    do {
-        return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
-    } catch let error as RecordingFileError where error.errorNumber == EEXIST {
-        // A process identifier that came round again: the old file's process is gone.
-        unlink(path)
-        return try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
-    } catch let error as RecordingFileError {
-        printLine(
-            "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written")
-        return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
+    for path in paths {
+        do {
+            let file = try RecordingFile(path: path, ledgerLimit: options.ledgerLimit)
+            if options.recording != nil, path != paths[0] {
+                printLine(
+                    "\(paths[0]) exists and is kept; recording to \(path) (put %p into recording= for the process id)")
+            }
+            return file
+        } catch let error as RecordingFileError {
+            // A file that is there may be that of a process that lives, if only in another container.
+            if error.errorNumber == EEXIST, path != paths.last { continue }
+            printLine(
+                "cannot create \(error.path): \(error.text); findings are printed at exit but no recording is written."
+                    + " Give a writable place: MEMPOOL_DEBUG=recording=PATH"
+            )
+            break
+        }
     }
+    return try RecordingFile(path: nil, ledgerLimit: options.ledgerLimit)
 }
 
 /// Called when the process exits in an orderly way, after its own exit handlers.

@@ -22,6 +22,8 @@ final class RecordingFile: Sendable {
     /// Nil when no file could be made and the recording lives in private memory.
     let path: String?
     private let descriptor: CInt
+    /// Which file it is.
+    private let identity: Identity?
     /// Start of the mapping. Unchecked sharing is the file format's business: see the protocols of its records.
     nonisolated(unsafe) let base: UnsafeMutableRawPointer
     let byteCount: Int
@@ -32,6 +34,21 @@ final class RecordingFile: Sendable {
     private let reserved = Guarded<[Int]>(Array(repeating: 0, count: RecordingSection.allCases.count))
     /// Once closed, nothing grows any more: the file may be cut behind what is reserved.
     private let isClosed = Atomic<Bool>(false)
+    /// When growing may be tried again after it failed: a full disk is asked once a second and not at each get.
+    private let nextAttempt = Atomic<UInt64>(0)
+
+    private struct Identity: Equatable {
+        var device: dev_t
+        var number: ino_t
+
+        /// Of what is open under a descriptor now; nil if nothing is.
+        init?(_ descriptor: CInt) {
+            var status = stat()
+            guard fstat(descriptor, &status) == 0 else { return nil }
+            device = status.st_dev
+            number = status.st_ino
+        }
+    }
 
     /// Creates a file that must not exist yet, or uses private memory if `path` is nil.
     init(path: String?, ledgerLimit: Int) throws {
@@ -76,9 +93,13 @@ final class RecordingFile: Sendable {
                 let isOther = lstat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
                 throw RecordingFileError(path: path, errorNumber: failure == EEXIST && isOther ? ENOTSUP : failure)
             }
+            // Held as long as the process lives, so that no other one prunes the file: process identifiers mean nothing
+            // in other containers.
+            flock(descriptor, LOCK_EX | LOCK_NB)
         } else {
             descriptor = -1
         }
+        identity = Identity(descriptor)
         do {
             guard descriptor < 0 || ftruncate(descriptor, off_t(byteCount)) == 0 else {
                 throw RecordingFileError(path: path ?? "", errorNumber: errno)
@@ -194,8 +215,13 @@ final class RecordingFile: Sendable {
                 let step = min(max(have, 64 << 10), 1 << 20)
                 let end = min(have + step, (limit + page - 1) / page * page)
                 if descriptor >= 0 {
+                    let now = cmempool_now()
+                    guard now >= nextAttempt.load(ordering: .relaxed) else { return nil }
                     let offset = UInt64(offsets[index] + have)
-                    guard cmempool_reserve(descriptor, base, offset, UInt64(end - have)) == 0 else { return nil }
+                    guard cmempool_reserve(ownDescriptor, base, offset, UInt64(end - have)) == 0 else {
+                        nextAttempt.store(now + 1_000_000_000, ordering: .relaxed)
+                        return nil
+                    }
                 }
                 have = end
                 reserved[index] = have
@@ -204,12 +230,22 @@ final class RecordingFile: Sendable {
         }
     }
 
+    /// The descriptor, or -1 if the program has closed it: by now it may be that of a file of the program's own, and what is
+    /// mapped stays usable without.
+    private var ownDescriptor: CInt { identity != nil && Identity(descriptor) == identity ? descriptor : -1 }
+
+    /// Counts what found no room, in a field of the header. Not after the end, when nothing finds any.
+    func countDropped(_ counter: UnsafeMutablePointer<UInt64>) {
+        if !isClosed.load(ordering: .relaxed) { atomicAdd(counter, 1) }
+    }
+
     // MARK: - End
 
     /// Cuts the file behind what is reserved of its last section. Nothing grows afterwards.
     func close() {
         reserved.withLock { reserved in
             isClosed.store(true, ordering: .relaxed)
+            let descriptor = ownDescriptor
             guard descriptor >= 0, let used = reserved.last, let start = offsets.last else { return }
             // Threads may still write to what is reserved, so that stays. If it fails, the file only looks larger.
             _ = ftruncate(descriptor, off_t(start + used))

@@ -44,6 +44,16 @@ enum RecordingPlace {
         return status.st_uid == user && status.st_mode & 0o077 == 0 && access(directory, W_OK | X_OK) == 0
     }
 
+    /// Names for this process's recording, to be tried in turn: the process is the last part of each. Containers that share the
+    /// directory have equal process identifiers, and one process may come after another of the same.
+    static func paths(in directory: String) -> [String] {
+        let program = CommandLine.arguments.first?.split(separator: "/").last.map(String.init) ?? "program"
+        return (1...fileLimit).map { number in
+            let name = number == 1 ? "\(program)-\(getpid())" : "\(program)-\(number)-\(getpid())"
+            return "\(directory)/\(name).\(RecordingLayout.fileExtension)"
+        }
+    }
+
     /// Removes recordings beyond the limits. Those of running processes stay.
     static func prune(_ directory: String) {
         guard let entries = opendir(directory) else { return }
@@ -62,8 +72,16 @@ enum RecordingPlace {
         old.sort { $0.modified > $1.modified }
         let horizon = time(nil) - ageLimitSeconds
         for (position, file) in old.enumerated() where position >= fileLimit || file.modified < horizon {
-            unlink(file.path)
+            removeUnlessHeld(file.path)
         }
+    }
+
+    /// Removes a recording that no recorder holds.
+    private static func removeUnlessHeld(_ path: String) {
+        let descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { unlink(path) }
     }
 
     /// Whether NAME-PID.mempool belongs to a process that still runs.

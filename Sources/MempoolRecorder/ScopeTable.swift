@@ -10,7 +10,7 @@ internal import MempoolRecording
 ///
 /// Each scope and each distinct note has a record, a *context*, as long as it is open, buffers of it are outstanding, other
 /// contexts lie in it, or a finding names it. After that the record is used again, the one that was given up longest ago first,
-/// and not before `reuseDelay` others were: whoever still holds its number, such as a ledger record of a returned buffer, finds
+/// and while there is room for more not before `reuseDelay` others were: whoever still holds its number, such as a ledger record of a returned buffer, finds
 /// it as it was, or sees by its time that it is another one.
 ///
 /// A get in a scope without a note, and its put, take no lock. Thread-safe.
@@ -225,7 +225,7 @@ final class ScopeTable: Sendable {
             return UInt32(fresh)
         }
         if let number = takeFree(&state) { return number }
-        _ = cmempool_add64(&file.header.pointee.dropped.contexts, 1)
+        file.countDropped(&file.header.pointee.dropped.contexts)
         return nil
     }
 

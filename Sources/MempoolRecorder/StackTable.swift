@@ -44,7 +44,7 @@ final class StackTable: Sendable {
         let hash = Self.hash(frames)
         if let known = find(frames, hash) { return known }
         guard mayAppend else {
-            _ = cmempool_add64(&file.header.pointee.dropped.stacks, 1)
+            file.countDropped(&file.header.pointee.dropped.stacks)
             return 0
         }
         return append(frames, hash)
@@ -91,7 +91,7 @@ final class StackTable: Sendable {
             defer { next = end }
             return UInt32(next)
         }
-        if identifier == 0 { _ = cmempool_add64(&file.header.pointee.dropped.stacks, 1) }
+        if identifier == 0 { file.countDropped(&file.header.pointee.dropped.stacks) }
         return identifier
     }
 

@@ -17,7 +17,7 @@ struct StringTable {
         return string.withUTF8 { bytes in
             guard bytes.count > 0 else { return StringReference() }
             guard file.reserve(.strings, count: used + bytes.count) != nil else {
-                file.header.pointee.dropped.strings += 1
+                file.countDropped(&file.header.pointee.dropped.strings)
                 return StringReference()
             }
             let start = file.records(.strings, as: UInt8.self) + used

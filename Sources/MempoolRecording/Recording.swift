@@ -83,20 +83,31 @@ package struct Recording: Sendable {
         try Self.checkSectionTable(header, path: path)
 
         var damage = DamageList()
+        // A program that lives uses the records and the texts of scopes again. Those that are the same before and after
+        // have the texts that were read between.
+        let mayChange = header.flags & RecordingHeader.cleanExitFlag == 0
+        let earlier = !mayChange ? [] : Self.read(.contexts, as: ContextRecord.self, header, file, &damage)
         let strings = file.records(
             of: UInt8.self, count: Self.usable(.strings, header, file, &damage), at: Self.offset(.strings, header)
         )
         let text = StringSection(bytes: strings)
-        commandLine = text.string(header.commandLine, "the command line", &damage)
-        executable = text.string(header.executable, "the path of the executable", &damage)
+        let nameBytes = RecordingLimits.nameBytes
+        let pathBytes = RecordingLimits.pathBytes
+        let contextBytes = RecordingLimits.contextTextBytes
+        commandLine = text.string(header.commandLine, "the command line", limit: nameBytes, &damage)
+        executable = text.string(header.executable, "the path of the executable", limit: pathBytes, &damage)
         modules = Self.readModules(header, file, text, &damage)
         pools = Self.readPools(header, file, text, &damage)
         Self.addShards(to: &pools, header, file, &damage)
         Self.completeCounters(of: &pools)
-        contexts = Self.read(.contexts, as: ContextRecord.self, header, file, &damage).map { record in
-            Context(
-                name: text.string(record.name, "a scope's name", &damage),
-                note: text.string(record.note, "a note", &damage), record: record
+        let records = Self.read(.contexts, as: ContextRecord.self, header, file, &damage)
+        contexts = records.enumerated().map { number, record in
+            let isSettled = !mayChange || number < earlier.count && record.isUnchanged(since: earlier[number])
+            // State 0: to be ignored.
+            guard isSettled else { return Context(name: "", note: "", record: ContextRecord()) }
+            return Context(
+                name: text.string(record.name, "a scope's name", limit: contextBytes, &damage),
+                note: text.string(record.note, "a note", limit: contextBytes, &damage), record: record
             )
         }
         findings = Self.readFindings(header, file, &damage)
@@ -241,8 +252,14 @@ struct DamageList {
 private struct StringSection {
     let bytes: [UInt8]
 
-    func string(_ reference: StringReference, _ what: String, _ damage: inout DamageList) -> String {
+    /// The text of a reference; empty if it lies elsewhere, or is longer than a recorder writes it: many references to one long
+    /// text would be many copies of it.
+    func string(_ reference: StringReference, _ what: String, limit: Int, _ damage: inout DamageList) -> String {
         guard reference.length > 0 else { return "" }
+        guard Int(reference.length) <= limit else {
+            damage.note("The text of \(what) is longer than \(limit) bytes; it is not shown.")
+            return ""
+        }
         let end = Int(reference.offset) + Int(reference.length)
         guard end <= bytes.count else {
             damage.note("The text of \(what) is missing.")
@@ -311,7 +328,8 @@ extension Recording {
             }
             return Module(
                 base: record.base, start: record.start, end: record.end,
-                path: text.string(record.path, "a module's path", &damage), buildID: record.buildIDBytes
+                path: text.string(record.path, "a module's path", limit: RecordingLimits.pathBytes, &damage),
+                buildID: record.buildIDBytes
             )
         }
     }
@@ -334,7 +352,8 @@ extension Recording {
             let bins = histograms.dropFirst(index * SizeHistogram.binCount).prefix(SizeHistogram.binCount)
             if rows.count <= Int(record.bucketCount) { damage.note("Counters of pool \(index) are missing.") }
             return Pool(
-                name: text.string(record.name, "a pool's name", &damage), record: record,
+                name: text.string(record.name, "a pool's name", limit: RecordingLimits.nameBytes, &damage),
+                record: record,
                 rows: Array(rows), histogram: Array(bins)
             )
         }

@@ -14,9 +14,7 @@ package final class RecordingFile: Sendable {
     package let sizeBytes: Int
     /// Bytes the file system has allocated for it, at opening.
     package let allocatedBytes: Int
-    /// Identity of the file, to recognise it among a process's mappings.
-    package let device: UInt64
-    /// Identity of the file on its device.
+    /// Number of the file on its device, to recognise it among a process's mappings.
     package let inode: UInt64
     private let descriptor: Int32
 
@@ -51,7 +49,6 @@ package final class RecordingFile: Sendable {
         self.descriptor = descriptor
         sizeBytes = Int(status.st_size)
         allocatedBytes = Int(status.st_blocks) * 512
-        device = UInt64(status.st_dev)
         inode = UInt64(status.st_ino)
     }
 

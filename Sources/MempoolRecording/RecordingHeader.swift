@@ -117,6 +117,9 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
             SectionEntry, SectionEntry, SectionEntry, SectionEntry, SectionEntry,
             SectionEntry, SectionEntry, SectionEntry, SectionEntry, SectionEntry
         ) = (.init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init(), .init())
+    /// Buffers that were mapped without red zones, as these had used up their memory. Behind the sections: 0 in files that were
+    /// written before there was a bound.
+    package var unzonedBuffers: UInt64 = 0
 
     package static let cleanExitFlag: UInt64 = 1
     /// The file is a copy that the program made of its recording while it ran; `lastMonotonic` is the moment.

@@ -63,7 +63,9 @@ package enum RecordingSection: Int, CaseIterable, Sendable {
 package enum RecordingLimits {
     /// Paths of modules, pool names, the command line: about 1,000 paths of 256 bytes.
     package static let nameBytes = 256 * 1024
-    /// Those and a text for each context.
+    /// PATH_MAX: the most bytes of a path that a program can open.
+    package static let pathBytes = 4096
+    /// Names, and a text for each context.
     package static let stringBytes = nameBytes + contexts * contextTextBytes
     /// A process with more than 1,024 shared objects has not been seen; one takes about 20.
     package static let modules = 1024
@@ -83,6 +85,8 @@ package enum RecordingLimits {
     package static let stackWords = 8 * 1024 * 1024
     /// Default of `max-ledger`: 4 Mi slots, 256 MiB of file when all are in use.
     package static let ledgerRecords = 4 * 1024 * 1024
+    /// The most that `max-ledger` can be: the pools have no more slots.
+    package static let mostLedgerRecords = 16 * 1024 * 1024
     /// Frames kept of one stack at most, physical and async together; `frames=` chooses below it.
     package static let frames = 128
 }

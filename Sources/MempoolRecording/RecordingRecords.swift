@@ -47,10 +47,13 @@ package enum LedgerFlags {
     package static let poisoned: UInt8 = 1
     /// Kept for the life of the process on purpose: no leak.
     package static let kept: UInt8 = 2
-    /// Its pool was destroyed while it was outstanding: a finding of its own, no leak.
-    package static let poolDestroyed: UInt8 = 4
-    /// Lies, or lay, between guard pages.
+    /// Part of a finding, so no leak as well: its pool was destroyed while it was outstanding, or a touch beyond its end met a
+    /// guard page.
+    package static let inFinding: UInt8 = 4
+    /// Outstanding, between guard pages.
     package static let guarded: UInt8 = 8
+    /// Has no red zones, as these had used up their memory when it was mapped.
+    package static let unzoned: UInt8 = 16
 }
 
 /// Where a get belongs: a scope, or a note made in one. Record 0 is never used.
@@ -74,6 +77,12 @@ package struct ContextRecord: BitwiseCopyable, Sendable {
     package var slowestReturn: UInt64 = 0
 
     package init() {}
+
+    /// Whether this is the scope or note that an earlier copy of the record was, so that a text read between the two is its own.
+    package func isUnchanged(since earlier: ContextRecord) -> Bool {
+        state != 0 && earlier.state != 0 && beginTime == earlier.beginTime && name == earlier.name
+            && note == earlier.note
+    }
 }
 
 /// An ELF image of the process.
@@ -169,7 +178,7 @@ package enum FindingKind: UInt32, Sendable, CaseIterable {
 
 /// A group of equal mistakes: the same kind with the same stacks. The values are those of the first one.
 package struct FindingRecord: BitwiseCopyable, Sendable {
-    /// 0 until complete (stored last, with release).
+    /// A `FindingKind`.
     package var kind: UInt32 = 0
     package var pool: UInt32 = 0
     /// How often it happened.

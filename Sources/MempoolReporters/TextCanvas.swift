@@ -64,19 +64,7 @@ struct TextCanvas {
     }
 
     /// Text of the recorded program without what could command a terminal.
-    func clean(_ text: String) -> String {
-        String(
-            String.UnicodeScalarView(
-                text.unicodeScalars.map { scalar in
-                    let isControl = scalar.value < 0x20 || (0x7F..<0xA0).contains(scalar.value)
-                    // Marks that turn the direction of text.
-                    let isDirection =
-                        (0x202A...0x202E).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value)
-                    return isControl || isDirection ? "?" : scalar
-                }
-            )
-        )
-    }
+    func clean(_ text: String) -> String { PlainText.clean(text) }
 
     /// A path, relative to the root where it lies below it.
     func path(_ path: String) -> String {

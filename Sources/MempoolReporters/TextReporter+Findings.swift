@@ -185,7 +185,8 @@ extension TextReporter {
 
     /// Frames with their places in a column of their own.
     ///
-    /// The system's frames below the last one of the user are only counted, and thunks are left out: nobody wrote them. JSON has all.
+    /// Frames below the last one of the user that has a line are only counted, and thunks are left out: nobody wrote them. JSON has
+    /// all.
     private static func addStack(_ stack: [Frame], site: Frame?, to canvas: inout TextCanvas) {
         let lastUser = stack.lastIndex { $0.isUserCode } ?? stack.count - 1
         let shown = stack.prefix(lastUser + 1).filter { !$0.isCompilerGenerated }
@@ -213,12 +214,14 @@ extension TextReporter {
                 canvas.line("     " + mark + painted(name) + space + placePainted)
             }
         }
-        let hidden = stack.count - 1 - lastUser
-        if hidden > 0 {
+        let hidden = stack[(lastUser + 1)...].filter { !$0.isCompilerGenerated }
+        if !hidden.isEmpty {
+            // The program's own are among them where it was built without debug information.
+            let whose = hidden.allSatisfy(\.isSystem) ? "of the system" : "without lines"
             canvas.line(
                 "       "
                     + canvas.paint(
-                        canvas.glyph("… ", "... ") + Sentences.plural(hidden, "frame") + " of the system", .faint)
+                        canvas.glyph("… ", "... ") + "\(Sentences.plural(hidden.count, "frame")) \(whose)", .faint)
             )
         }
     }

@@ -1,4 +1,4 @@
-// A pool's figures as text: the statistics of the seed, the bucket table, the sizes that were asked for as a bar chart.
+// A pool's figures as text: the six counters, the bucket table, the sizes that were asked for as a bar chart.
 
 internal import MempoolAnalysis
 

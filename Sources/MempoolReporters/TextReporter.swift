@@ -49,7 +49,10 @@ package enum TextReporter {
         guard let process = report.process else { return }
         let ending: String
         switch process.ending.kind {
-        case .exited: ending = "exited with status \(process.ending.status ?? 0)"
+        case .exited:
+            ending =
+                process.ending.signal.map { "had ended in order and was then killed by signal \($0)" }
+                ?? "exited with status \(process.ending.status ?? 0)"
         case .running:
             ending = process.ending.isSnapshot ? "was running when it took this snapshot" : "is still running"
         case .died:
@@ -58,7 +61,7 @@ package enum TextReporter {
             } else if let status = process.ending.status {
                 ending = "left with status \(status) without a clean exit"
             } else {
-                ending = "died without a clean exit"
+                ending = process.ending.isReplaced ? "was replaced by another program" : "did not end in order"
             }
         }
         let time = process.ending.kind == .running ? "recorded for" : "after"
@@ -104,7 +107,8 @@ package enum TextReporter {
             )
         } else if recorder.frames > 0 {
             canvas.paragraph(
-                "Not named: nothing; all \(Sentences.plural(recorder.frames, "frame")) have names.", indent: "  ")
+                "Not named: nothing; \(recorder.frames == 1 ? "the 1 frame has a name" : "all \(Sentences.grouped(recorder.frames)) frames have names").",
+                indent: "  ")
         }
         for module in recorder.unnamedModules {
             canvas.paragraph(canvas.clean(module.explanation), indent: "    ", first: "  - ", .doubtful)
@@ -137,6 +141,13 @@ package enum TextReporter {
         let canary =
             recorder.canary.bytes == 0 ? "off" : "\(behind) behind the request, and 32 B before and behind each buffer"
         canvas.paragraph("Canary: \(canary).", indent: "  ")
+        if recorder.unzonedBuffers > 0 {
+            canvas.paragraph(
+                "Red zones: \(Sentences.plural(recorder.unzonedBuffers, "buffer")) without, as the others' had used up their "
+                    + "memory: a write before or behind one of these is not noticed at its put.",
+                indent: "  ", .doubtful
+            )
+        }
         if recorder.guardedGets > 0 || recorder.unguardedGets > 0 {
             canvas.paragraph(
                 "Guard pages: around \(Sentences.plural(recorder.guardedGets, "get"))"

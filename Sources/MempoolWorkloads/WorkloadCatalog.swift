@@ -133,7 +133,7 @@ struct WorkloadJob: Sendable {
         facts["plantedFaults"] = planted
         if let plant = options.plant {
             let places = PlantedFaults.sites(of: plant.kind).map(\.description).joined(separator: " and ")
-            lines.append("planted on purpose: \(grouped(planted)) × \(plant.kind.rawValue), at \(places)")
+            lines.append("planted on purpose: \(grouped(planted)) times \(plant.kind.rawValue), at \(places)")
         }
         return WorkloadSummary(name: info.name, lines: lines, facts: facts)
     }

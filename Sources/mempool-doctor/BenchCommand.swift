@@ -4,6 +4,7 @@ import ArgumentParser
 import FoundationEssentials
 import Glibc
 import MempoolBenchmarks
+import MempoolReporters
 
 extension BenchmarkGroup: ExpressibleByArgument {}
 
@@ -90,10 +91,14 @@ struct BenchCommand: DoctorCommand {
             Message.note("this is a debug build: its figures say nothing about speed; build it with -c release")
         }
         var progress = Progress()
-        let report = benchmark.run { share, label in progress.draw(share: share, label) }
+        // The directory holds the signals back.
+        let report = benchmark.run(isInterrupted: HeldSignals.take) { share, label in
+            progress.draw(share: share, label)
+        }
         progress.clear()
+        guard let report else { throw DoctorFailure("interrupted", status: DoctorStatus.inconclusive) }
         switch output.format {
-        case .json: try output.write(try report.json())
+        case .json: try output.write(JSONReporter.render(report.document))
         case .text:
             try output.write(
                 BenchmarkText.render(report, unicode: output.style.unicode, color: output.style.color)
@@ -130,12 +135,12 @@ struct BenchCommand: DoctorCommand {
             options.missing += instruments.missing
         }
         options.processors = BenchmarkOptions.availableProcessors
-        for path in peer {
-            do {
-                options.allocators.append(try AllocatorSearch.allocator(atPath: path))
-            } catch {
-                throw DoctorFailure("--peer: \(error)", status: DoctorStatus.usage)
-            }
+        do {
+            options.peers = AllocatorSearch.distinct(
+                try peer.map { path throws(WorkerFailure) in try AllocatorSearch.allocator(atPath: path) },
+                from: search.found.map(\.name))
+        } catch {
+            throw DoctorFailure("--peer: \(error)", status: DoctorStatus.usage)
         }
         return options
     }

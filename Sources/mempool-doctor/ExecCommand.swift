@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import MempoolAnalysis
+import MempoolReporters
 
 /// Observes a user's program.
 struct ExecCommand: DoctorCommand {
@@ -13,14 +14,14 @@ struct ExecCommand: DoctorCommand {
             The program runs in the same terminal with the same standard streams; the report follows its output on \
             stdout. Send the report to a file (--output) if the program's own stdout is data.
 
-            MEMPOOL_DEBUG keeps the keys you have set (level, frames, max-ledger, exitcode); the doctor adds level=full \
-            if you named none, and its own recording. Ctrl-C reaches the program, and the report still comes; signals \
+            MEMPOOL_DEBUG keeps the keys you have set, but for recording and quiet; the doctor adds level=full if you \
+            named no level, and its own recording. Ctrl-C reaches the program, and the report still comes; signals \
             sent to the doctor alone (INT, QUIT, TERM, HUP) are passed on. Programs that the program starts are \
             observed too.
 
             EXIT STATUS
             The program's own, if it is not 0: 128+n if signal n killed it. Otherwise 0 healthy, 1 findings, \
-            2 inconclusive (no recording appeared, or it cannot be read). 127 command not found, 126 cannot be \
+            2 inconclusive (no recording appeared, it cannot be read, or the program got no buffer). 127 command not found, 126 cannot be \
             executed, 64 usage, 70 internal error.
 
             EXAMPLES
@@ -94,14 +95,14 @@ struct ExecCommand: DoctorCommand {
             let runs = observation.diagnoses.map {
                 RunsDocument.Run(processID: $0.processID, report: $0.diagnosis.report)
             }
-            try output.write(RunsDocument(verdict: observation.verdict, runs: runs).render())
+            try output.write(JSONReporter.render(RunsDocument(verdict: observation.verdict, runs: runs)))
             return
         }
         for entry in observation.diagnoses {
-            try output.write("Process \(entry.processID ?? 0)\n")
+            try output.write("Process \(entry.processID.map(String.init) ?? "of unknown number")\n")
             try output.write(entry.diagnosis)
             try output.write("\n")
         }
-        try output.write("\(observation.diagnoses.count) processes recorded: \(observation.verdict.rawValue).\n")
+        try output.write("\(observation.diagnoses.count) recordings: \(observation.verdict.rawValue).\n")
     }
 }

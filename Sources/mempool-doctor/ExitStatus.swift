@@ -32,6 +32,14 @@ enum ProgramEnd: Equatable {
         let signal = waitStatus & 0x7f
         self = signal == 0 ? .exited((waitStatus >> 8) & 0xff) : .killed(signal)
     }
+
+    /// The same in the words of the analysis.
+    var observed: ObservedEnd {
+        switch self {
+        case .exited(let status): .exited(status: Int(status))
+        case .killed(let signal): .killed(signal: Int(signal))
+        }
+    }
 }
 
 /// The exit status of the doctor.
@@ -42,7 +50,7 @@ enum ProgramEnd: Equatable {
 /// | was killed by signal n | any, or none | 128 + n |
 /// | exited with 0 | healthy | 0 |
 /// | exited with 0 | findings | 1 |
-/// | exited with 0 | inconclusive: no recording, or one that cannot be read | 2 |
+/// | exited with 0 | inconclusive: no recording, or one that cannot be read or has no get | 2 |
 /// | none (`report`, or workloads of `run`, whose failure is a verdict) | as above | 0, 1, 2 |
 ///
 /// A command that cannot be started has no end: `SpawnFailure.status` is 127 or 126.

@@ -44,15 +44,24 @@ struct MempoolDoctor: ParsableCommand {
         if !observed.contains(CommandLine.arguments.dropFirst().first ?? "") {
             // Before anything can end the process: even `--help` would leave an empty recording.
             _ = DebugOptions.inherited
+            _ = InheritedSignals.mask
+            _ = InheritedSignals.ignoresBrokenPipe
         }
         let command: any ParsableCommand
         do {
             command = try parseAsRoot()
         } catch {
             // Help, version, completion scripts and usage errors: the parser knows what to print and the status.
-            exit(withError: error)
+            finish(error)
         }
         Glibc.exit(status(of: command))
+    }
+
+    /// Ends the process as the parser would.
+    private static func finish(_ error: any Error) -> Never {
+        guard !exitCode(for: error).isSuccess else { exit(withError: error) }
+        Message.usage(fullMessage(for: error))
+        Glibc.exit(exitCode(for: error).rawValue)
     }
 
     private static func status(of command: any ParsableCommand) -> Int32 {
@@ -69,7 +78,7 @@ struct MempoolDoctor: ParsableCommand {
             return failure.status
         } catch {
             if exitCode(for: error) != .failure {
-                exit(withError: error)
+                finish(error)
             }
             // Anything else is a defect of the doctor. Its status must not look like findings, which are 1.
             Message.failure("internal error: \(error)")

@@ -1,22 +1,29 @@
 // Writing to descriptors, and the lines the doctor writes to stderr.
 
 import Glibc
+import MempoolReporters
 
-/// Lines on stderr. Results never go there, so that stdout alone is what a script reads.
+/// Lines on stderr. Results never go there, so that stdout alone is what a script reads. Texts may hold paths, whose control
+/// characters are not for the terminal.
 enum Message {
     /// What ended the doctor, or kept it from observing.
     static func failure(_ text: String) {
-        write("mempool-doctor: \(text)\n")
+        write("mempool-doctor: \(text)")
     }
 
     /// Something the user should know that changes no result.
     static func note(_ text: String) {
-        write("mempool-doctor: note: \(text)\n")
+        write("mempool-doctor: note: \(text)")
     }
 
-    private static func write(_ text: String) {
+    /// What is wrong with the arguments: lines of the parser, which quote them.
+    static func usage(_ text: String) {
+        for line in text.split(separator: "\n", omittingEmptySubsequences: false) { write(String(line)) }
+    }
+
+    private static func write(_ line: String) {
         // Nobody is left to tell when stderr itself is closed.
-        try? Descriptor.write(text, to: STDERR_FILENO)
+        try? Descriptor.write(PlainText.clean(line) + "\n", to: STDERR_FILENO)
     }
 }
 

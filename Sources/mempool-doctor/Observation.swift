@@ -18,16 +18,12 @@ struct Diagnosis {
     /// Analyses one recording; an error of the recording is a diagnosis too.
     ///
     /// - Parameters:
-    ///   - end: how the process ended, if that was seen.
+    ///   - ends: how processes ended, by their number, as far as that was seen.
     ///   - sourceRoot: paths below it are shown relative to it.
-    init(recordingAt path: String, end: ProgramEnd? = nil, sourceRoot: String?) {
+    init(recordingAt path: String, ends: [Int: ObservedEnd] = [:], sourceRoot: String?) {
         var options = AnalysisOptions()
         options.sourceRoot = sourceRoot
-        switch end {
-        case .exited(let status): options.exitedStatus = Int(status)
-        case .killed(let signal): options.killedBySignal = Int(signal)
-        case nil: break
-        }
+        options.observedEnds = ends
         do {
             report = try Analyzer.report(recordingAt: path, options: options)
         } catch {
@@ -72,18 +68,21 @@ struct Observer {
         progress.draw("\(label): reading the recording")
         defer { progress.clear() }
 
-        var diagnoses = place.recordings().map { recording in
-            // How the program ended is known of the process that was started, not of those it started itself.
-            let isTheProgram = recording.processID == nil || recording.processID == outcome.processID
-            var diagnosis = Diagnosis(
-                recordingAt: recording.path,
-                end: isTheProgram ? outcome.end : nil,
-                sourceRoot: sourceRoot
-            )
+        // How the program ended is known of the process that was started, not of those it started itself.
+        var ends = [Int(outcome.processID): outcome.end.observed]
+        var diagnoses: [(processID: Int32?, diagnosis: Diagnosis)] = []
+        // The newest first: it saw the end of its process, and those before it in that process were replaced.
+        for recording in place.recordings().reversed() {
+            var diagnosis = Diagnosis(recordingAt: recording.path, ends: ends, sourceRoot: sourceRoot)
             // A path that is gone when the user reads it helps nobody.
             if place.kept == nil { diagnosis.report.recorder?.recording = "" }
-            return (processID: recording.processID, diagnosis: diagnosis)
+            let processID =
+                recording.processID
+                ?? diagnosis.report.process.flatMap { $0.processID > 0 ? Int32(exactly: $0.processID) : nil }
+            if let processID { ends[Int(processID)] = .replaced }
+            diagnoses.append((processID, diagnosis))
         }
+        diagnoses.reverse()
         if diagnoses.isEmpty {
             let reason = MissingRecording.reason(
                 executable: process.executable,

@@ -40,13 +40,10 @@ struct ObservedProcess {
         var processID: Int32
         /// How it ended.
         var end: ProgramEnd
-        /// Set when the doctor got one of `passedOnSignals`.
+        /// Set when the doctor got one of the signals that ask it to stop.
         var wasInterrupted: Bool
     }
 
-    /// Signals that would end the doctor before it has reported. A terminal sends the keyboard's to the program as well;
-    /// those that somebody sent to the doctor alone are passed on.
-    private static let passedOnSignals = [SIGINT, SIGQUIT, SIGTERM, SIGHUP]
     /// Nanoseconds between two calls of `tick`.
     private static let tickNanoseconds = 100_000_000
 
@@ -58,7 +55,9 @@ struct ObservedProcess {
         signal(SIGCHLD, SIG_DFL)
         var watched = sigset_t()
         sigemptyset(&watched)
-        for number in Self.passedOnSignals + [SIGCHLD] { sigaddset(&watched, number) }
+        // Those that would end the doctor before it has reported. A terminal sends the keyboard's to the program as well; those
+        // that somebody sent to the doctor alone are passed on.
+        for number in HeldSignals.numbers + [SIGCHLD] { sigaddset(&watched, number) }
         var original = sigset_t()
         pthread_sigmask(SIG_BLOCK, &watched, &original)
         // Whatever is still pending has been acted on: it must not end the doctor before the report.
@@ -67,7 +66,7 @@ struct ObservedProcess {
             pthread_sigmask(SIG_SETMASK, &original, nil)
         }
 
-        let processID = try spawn(signalMask: &original)
+        let processID = try spawn()
         var wasInterrupted = false
         while true {
             let received = Self.takeSignal(of: &watched, nanoseconds: Self.tickNanoseconds)
@@ -103,12 +102,18 @@ struct ObservedProcess {
         return number > 0 ? (number, information.si_code > 0) : nil
     }
 
-    private func spawn(signalMask: inout sigset_t) throws(SpawnFailure) -> Int32 {
+    /// Starts the program with the signals as the doctor got them.
+    private func spawn() throws(SpawnFailure) -> Int32 {
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }
-        posix_spawnattr_setsigmask(&attributes, &signalMask)
-        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+        var mask = InheritedSignals.mask
+        posix_spawnattr_setsigmask(&attributes, &mask)
+        var defaults = sigset_t()
+        sigemptyset(&defaults)
+        if !InheritedSignals.ignoresBrokenPipe { sigaddset(&defaults, SIGPIPE) }
+        posix_spawnattr_setsigdefault(&attributes, &defaults)
+        posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
 
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)

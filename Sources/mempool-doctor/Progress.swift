@@ -1,6 +1,7 @@
 // The progress line on stderr.
 
 import Glibc
+import MempoolReporters
 
 /// One line on stderr that says what is going on, redrawn in place and wiped before anything else is printed.
 ///
@@ -24,7 +25,8 @@ struct Progress {
     mutating func draw(_ label: String) {
         guard isActive else { return }
         // Return to column 1, draw, and erase what is left of a longer line.
-        try? Descriptor.write("\r\(frames[frame % frames.count]) \(label)\u{1B}[K", to: STDERR_FILENO)
+        try? Descriptor.write(
+            "\r\(frames[frame % frames.count]) \(PlainText.clean(label))\u{1B}[K", to: STDERR_FILENO)
         frame += 1
         isDrawn = true
     }

@@ -30,32 +30,61 @@ struct RecordingPlace: ~Copyable {
         kept ?? "\(directory.path)/\(Self.filePrefix)%p\(Self.fileSuffix)"
     }
 
-    /// The recordings that exist now, by process number; the one of `--keep` has none. A further process of the program's
-    /// family finds that one taken and records to its name with the process number added.
-    func recordings() -> [(path: String, processID: Int32?)] {
-        if let kept {
-            return Self.neighbours(of: kept).filter { !strangers.contains($0) }.sorted().map { name in
-                let path = (kept.split(separator: "/", omittingEmptySubsequences: false).dropLast() + [name[...]])
-                    .joined(separator: "/")
-                return (path, path == kept ? nil : Int32(path.dropFirst(kept.count + 1)))
-            }
-        }
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
-        return names.compactMap { name -> (path: String, processID: Int32?)? in
-            guard name.hasPrefix(Self.filePrefix), name.hasSuffix(Self.fileSuffix),
-                let number = Int32(name.dropFirst(Self.filePrefix.count).dropLast(Self.fileSuffix.count))
-            else { return nil }
-            return ("\(directory.path)/\(name)", number)
-        }.sorted { ($0.processID ?? 0) < ($1.processID ?? 0) }
+    /// A recording of the program's family.
+    struct Found {
+        var path: String
+        /// As its name tells it; nil for the file of `--keep` itself, which whoever came first made.
+        var processID: Int32?
+        /// 0 for the first recording of its process; a program that it was replaced by finds that one taken.
+        fileprivate var generation: Int
     }
 
-    /// Names beside `path` that are its own or have a number added.
+    /// The recordings that exist now, by process number, those of one process in the order in which they were begun; the one of
+    /// `--keep` is the first of all.
+    func recordings() -> [Found] {
+        let found: [Found]
+        if let kept {
+            let folder = kept.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+            found = Self.neighbours(of: kept).filter { !strangers.contains($0) }.compactMap { name in
+                let path = "\(folder)/\(name)"
+                if path == kept { return Found(path: path, processID: nil, generation: 0) }
+                return Self.suffix(path.dropFirst(kept.count)).map {
+                    Found(path: path, processID: $0.processID, generation: $0.generation)
+                }
+            }
+        } else {
+            let names = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
+            found = names.compactMap { name in
+                guard name.hasPrefix(Self.filePrefix) else { return nil }
+                let rest = name.dropFirst(Self.filePrefix.count)
+                guard let end = rest.firstRange(of: Self.fileSuffix), let number = Int32(rest[..<end.lowerBound]) else {
+                    return nil
+                }
+                let path = "\(directory.path)/\(name)"
+                if end.upperBound == rest.endIndex { return Found(path: path, processID: number, generation: 0) }
+                guard let suffix = Self.suffix(rest[end.upperBound...]), suffix.processID == number else { return nil }
+                return Found(path: path, processID: number, generation: suffix.generation)
+            }
+        }
+        return found.sorted { ($0.processID ?? 0, $0.generation) < ($1.processID ?? 0, $1.generation) }
+    }
+
+    /// What a recorder adds to a name that is taken: `.PID`, and `.PID.2` and so on if that is taken too. Nil if it is something
+    /// else.
+    private static func suffix(_ text: Substring) -> (processID: Int32, generation: Int)? {
+        let parts = text.split(separator: ".", omittingEmptySubsequences: false)
+        guard (2...3).contains(parts.count), parts[0].isEmpty, let processID = Int32(parts[1]) else { return nil }
+        guard parts.count == 3 else { return (processID, 1) }
+        return Int(parts[2]).map { (processID, $0) }
+    }
+
+    /// Names beside `path` that are its own or what a recorder makes of it.
     private static func neighbours(of path: String) -> [String] {
         let url = URL(filePath: path)
         let own = url.lastPathComponent
         let names = (try? FileManager.default.contentsOfDirectory(atPath: url.deletingLastPathComponent().path)) ?? []
         return names.filter { name in
-            name == own || (name.hasPrefix(own + ".") && Int32(name.dropFirst(own.count + 1)) != nil)
+            name == own || (name.hasPrefix(own + ".") && suffix(name.dropFirst(own.count)) != nil)
         }
     }
 

@@ -13,7 +13,7 @@ struct ReportCommand: DoctorCommand {
             shows what is outstanding at this moment.
 
             EXIT STATUS
-            0 healthy, 1 findings, 2 the recording cannot be read, 64 usage, 70 internal error.
+            0 healthy, 1 findings, 2 the recording cannot be read or has no get, 64 usage, 70 internal error.
 
             EXAMPLES
               mempool-doctor report server.mempool
@@ -28,7 +28,7 @@ struct ReportCommand: DoctorCommand {
     var report: ReportOptions
 
     func perform() throws -> Int32 {
-        var output = try ReportOutput(report)
+        var output = try ReportOutput(report, reading: file)
         var progress = Progress()
         progress.draw("reading \(file)")
         let diagnosis = Diagnosis(recordingAt: file, sourceRoot: report.sourceRootPath)

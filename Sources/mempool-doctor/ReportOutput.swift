@@ -79,13 +79,15 @@ struct ReportOutput: ~Copyable {
     private let path: String?
     private let descriptor: Int32
 
-    /// Throws `DoctorFailure` with status 64 if the file cannot be written.
-    init(_ options: ReportOptions) throws(DoctorFailure) {
-        try self.init(options.output, maxFindings: options.maxFindings)
+    /// Throws `DoctorFailure` with status 64 if the file cannot be written, or is the one that is to be read.
+    ///
+    /// - Parameter source: The path of a file that the command reads.
+    init(_ options: ReportOptions, reading source: String? = nil) throws(DoctorFailure) {
+        try self.init(options.output, maxFindings: options.maxFindings, reading: source)
     }
 
     /// - Parameter maxFindings: How many findings to show as text, 0 for all; nil for as many as usual.
-    init(_ options: OutputOptions, maxFindings: Int? = nil) throws(DoctorFailure) {
+    init(_ options: OutputOptions, maxFindings: Int? = nil, reading source: String? = nil) throws(DoctorFailure) {
         format = options.format
         var style = Terminal.style(color: options.color, toFile: options.output != nil)
         if let maxFindings { style.maximumFindings = maxFindings == 0 ? nil : maxFindings }
@@ -95,8 +97,31 @@ struct ReportOutput: ~Copyable {
             descriptor = STDOUT_FILENO
             return
         }
-        descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o666)
+        // Emptied below, when it is known not to be the file that is to be read.
+        descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o666)
         guard descriptor >= 0 else {
+            throw DoctorFailure("--output: cannot write \(path): \(SystemError.last)", status: DoctorStatus.usage)
+        }
+        do {
+            try Self.empty(descriptor, path, sparing: source)
+        } catch {
+            close(descriptor)
+            throw error
+        }
+    }
+
+    /// Empties a regular file, unless it is `source`; others have nothing to be emptied.
+    private static func empty(
+        _ descriptor: Int32, _ path: String, sparing source: String?
+    ) throws(DoctorFailure) {
+        var own = stat()
+        var other = stat()
+        guard fstat(descriptor, &own) == 0, own.st_mode & S_IFMT == S_IFREG else { return }
+        if let source, stat(source, &other) == 0, own.st_dev == other.st_dev, own.st_ino == other.st_ino {
+            throw DoctorFailure(
+                "--output: \(path) is the file that is to be read; choose another name", status: DoctorStatus.usage)
+        }
+        guard ftruncate(descriptor, 0) == 0 else {
             throw DoctorFailure("--output: cannot write \(path): \(SystemError.last)", status: DoctorStatus.usage)
         }
     }
@@ -124,7 +149,7 @@ struct ReportOutput: ~Copyable {
         switch format {
         case .json: try write(JSONReporter.render(diagnosis.report))
         case .text where diagnosis.failure == nil: try write(TextReporter.render(diagnosis.report, style: style))
-        case .text where path != nil: try write("\(diagnosis.failure ?? "")\n")
+        case .text where path != nil: try write("\(PlainText.clean(diagnosis.failure ?? ""))\n")
         case .text: break
         }
     }

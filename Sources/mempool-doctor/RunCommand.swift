@@ -65,9 +65,12 @@ struct RunCommand: DoctorCommand {
 
     func perform() throws -> Int32 {
         let debugOptions = DebugOptions.inherited
-        var output = try ReportOutput(report)
+        var output = try ReportOutput(report, reading: workload.input)
         if list {
-            try output.write(WorkloadList.render())
+            switch output.format {
+            case .json: try output.write(JSONReporter.render(WorkloadList()))
+            case .text: try output.write(WorkloadList.text())
+            }
             return DoctorStatus.healthy
         }
         if debugOptions.namesRecording {
@@ -97,10 +100,29 @@ struct RunCommand: DoctorCommand {
     }
 }
 
-/// The text of `run --list`.
-enum WorkloadList {
+/// What `run --list` gives out. Its property names are the keys of the JSON form.
+struct WorkloadList: Encodable {
+    /// One workload.
+    struct Entry: Encodable {
+        var name: String
+        var abstract: String
+        /// Operations when none are asked for.
+        var operations: Int
+        /// Whether it runs when no workload is named.
+        var isStandard: Bool
+        /// Whether `--input` and `--record-bytes` mean something to it.
+        var readsInput: Bool
+    }
+
+    var schemaVersion = 1
+    var workloads = WorkloadCatalog.all.map { workload in
+        Entry(
+            name: workload.name, abstract: workload.abstract, operations: workload.defaultOperations,
+            isStandard: WorkloadCatalog.standardSet.contains(workload.name), readsInput: workload.readsInput)
+    }
+
     /// One line per workload, those of the standard set marked.
-    static func render() -> String {
+    static func text() -> String {
         let width = WorkloadCatalog.all.map(\.name.count).max() ?? 0
         let lines = WorkloadCatalog.all.map { workload in
             let padding = String(repeating: " ", count: width - workload.name.count)

@@ -23,7 +23,7 @@ struct RunPresentation {
         if let error = run.error { Message.failure("\(run.name): \(error)") }
         guard output.format == .text else { return }
         guard workloads.count > 1 else {
-            for line in run.summary?.lines ?? [] { try output.write("\(run.name): \(line)\n") }
+            for line in run.summary?.lines ?? [] { try output.write("\(run.name): \(PlainText.clean(line))\n") }
             if run.summary != nil { try output.write("\n") }
             return
         }
@@ -58,7 +58,7 @@ struct RunPresentation {
         let mark = VerdictMark(run.verdict, style: style)
         let width = workloads.map(\.count).max() ?? 0
         let name = run.name + String(repeating: " ", count: max(width - run.name.count, 0))
-        return "\(mark.painted(mark.sign)) \(name)  \(text(for: run))\n"
+        return "\(mark.painted(mark.sign)) \(name)  \(PlainText.clean(text(for: run)))\n"
     }
 
     private func text(for run: WorkloadRun) -> String {
@@ -100,7 +100,7 @@ struct RunPresentation {
         let entries = runs.map {
             RunsDocument.Run(workload: $0.name, error: $0.error, report: $0.diagnosis.report)
         }
-        try output.write(RunsDocument(verdict: verdict, runs: entries).render())
+        try output.write(JSONReporter.render(RunsDocument(verdict: verdict, runs: entries)))
     }
 }
 

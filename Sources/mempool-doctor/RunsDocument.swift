@@ -1,6 +1,5 @@
 // The JSON object over several reports.
 
-import FoundationEssentials
 import MempoolAnalysis
 
 /// `{"schemaVersion":1,"verdict":…,"runs":[{…,"report":{…}}]}`: one entry per workload, or per process of `exec`.
@@ -22,17 +21,5 @@ struct RunsDocument: Encodable {
     init(verdict: Report.Verdict, runs: [Run]) {
         self.verdict = verdict
         self.runs = runs
-    }
-
-    /// In the form of JSONReporter: sorted keys, a line feed at the end.
-    func render() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        encoder.nonConformingFloatEncodingStrategy = .convertToString(
-            positiveInfinity: "Infinity",
-            negativeInfinity: "-Infinity",
-            nan: "NaN"
-        )
-        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
     }
 }

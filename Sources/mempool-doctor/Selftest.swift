@@ -29,13 +29,6 @@ struct SelftestResult: Encodable, Equatable {
     var verdict: Verdict
     var checks: [Check]
 
-    /// In the form of JSONReporter: sorted keys, a line feed at the end.
-    func renderJSON() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
-    }
-
     /// A line for each check, then the verdict.
     func renderText(style: TextStyle) -> String {
         let width = checks.map(\.name.count).max() ?? 0
@@ -59,7 +52,8 @@ struct SelftestResult: Encodable, Equatable {
 
 /// Runs the checks, each in a process of its own.
 struct Selftest {
-    var debugOptions: DebugOptions
+    /// What is promised, whatever the user has in MEMPOOL_DEBUG: that may ask for less.
+    private let debugOptions = DebugOptions("level=full")
 
     /// Runs everything.
     ///
@@ -80,6 +74,10 @@ struct Selftest {
         let correct = try observe(["none"], debugOptions, label: "correct", progress: &progress)
         checks.append(checkCorrect(correct))
         reports.append(correct.report)
+        let guarded = try observe(
+            [PlantedFaults.Form.useAfterPut.rawValue], debugOptions.setting("level", to: "paranoid"),
+            label: "guard pages", progress: &progress)
+        checks.append(checkGuardPages(guarded))
 
         let recorders = reports.compactMap(\.recorder)
         guard let recorder = recorders.first else {
@@ -167,6 +165,24 @@ struct Selftest {
 
     // MARK: - The machine
 
+    /// Whether a touch of a buffer that was put is stopped, as level paranoid promises.
+    private func checkGuardPages(_ diagnosis: Diagnosis) -> SelftestResult.Check {
+        let finding = diagnosis.report.findings.first
+        let passed = finding?.kind == .useAfterPut && finding?.caughtBy == .guardPage
+        let detail: String
+        if passed {
+            detail = "a touch after the put stops at its instruction"
+        } else if let failure = diagnosis.failure {
+            detail = "not observed: \(failure)"
+        } else if let recorder = diagnosis.report.recorder, recorder.guardedGets == 0 {
+            detail =
+                "the system gives no memory for them; raise vm.max_map_count or the limit on address space (ulimit -v)"
+        } else {
+            detail = "a touch after the put was not stopped, so level paranoid finds no more than level full"
+        }
+        return SelftestResult.Check(name: "guard pages", passed: passed, detail: detail)
+    }
+
     private func checkUnwinder(_ recorder: RecorderReport) -> SelftestResult.Check {
         let passed = recorder.unwinder != "frame-pointers"
         return SelftestResult.Check(
@@ -174,7 +190,7 @@ struct Selftest {
             detail: passed
                 ? recorder.unwinder
                 : "frame pointers only: frames of code without them are missing. Install libunwind: "
-                    + "apt install libunwind8, dnf install libunwind, or apk add libunwind")
+                    + "apt install libunwind8, or dnf install libunwind")
     }
 
     private func checkDebugInformation(_ reports: [Report]) -> SelftestResult.Check {

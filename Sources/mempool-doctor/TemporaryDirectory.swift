@@ -3,14 +3,18 @@
 import FoundationEssentials
 import Glibc
 
-/// A new directory of mode 0700 under `$TMPDIR` or /tmp, removed with everything in it at the end of its life.
+/// A new directory of mode 0700, removed with everything in it at the end of its life. Until then a signal that asks the doctor
+/// to stop is held back.
 struct TemporaryDirectory: ~Copyable {
-    /// Absolute.
     let path: String
+    /// Fields go after the end of `deinit`, so the signals come when the directory is gone.
+    private let signals = HeldSignals()
 
     /// Throws `DoctorFailure` (inconclusive) if none can be made.
-    init() throws(DoctorFailure) {
-        let parent = Self.parent
+    ///
+    /// - Parameter parent: Where to make it; nil for `$TMPDIR` or /tmp, which makes the path absolute.
+    init(in parent: String? = nil) throws(DoctorFailure) {
+        let parent = parent ?? Self.parent
         // mkdtemp replaces the six X in place.
         var template = Array("\(parent)/mempool-doctor-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else {

@@ -34,8 +34,12 @@ struct WorkloadRun {
         let place = try RecordingPlace(keeping: path)
         let resultPath = place.directory.path + "/result.json"
         var options = options
-        // So that a workload that is killed leaves nothing behind.
-        if options.directory == nil { options.directory = place.directory.path }
+        // So that a workload that is killed leaves nothing behind. If none can be made, the workload finds that out and says so.
+        let files = try? options.directory.map { parent throws(DoctorFailure) in try TemporaryDirectory(in: parent) }
+        switch files {
+        case .some(let files): options.directory = files.path
+        case .none: options.directory = options.directory ?? place.directory.path
+        }
         let encoded = String(decoding: try JSONEncoder().encode(options), as: UTF8.self)
         let words = [
             CommandLine.arguments.first ?? "mempool-doctor", WorkloadCommand.name, name,
@@ -70,6 +74,7 @@ struct WorkloadRun {
             let error = "the workload \(description(of: observation.outcome.end)) before it was done"
             run.error = error
             // What a process held when it died, as after a Ctrl-C, is not a mistake of the workload.
+            run.diagnosis.report.findings = []
             run.diagnosis.report.verdict = .inconclusive
             run.diagnosis.report.verdictReason = error
         }

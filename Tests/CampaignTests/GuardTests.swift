@@ -15,6 +15,8 @@ import Testing
         /// The innermost frame of the touch in the program's own sources, and the line it printed before.
         var site: Frame?
         var announcedLine: Int
+        /// What a report calls a leak.
+        var leaks: [Finding]
 
         init(_ name: String, level: String = "paranoid", in scratch: Scratch) throws {
             let path = scratch.file("recording-" + name)
@@ -28,8 +30,11 @@ import Testing
             finding = try #require(recording.findings.first, "\(end.output)")
             #expect(recording.findings.count == 1)
             announcedLine = try #require(end.output.split(separator: "\n").first.flatMap { Int($0) }, "\(end.output)")
+            leaks = try Analyzer.report(recordingAt: path, options: AnalysisOptions()).findings.filter {
+                $0.kind == .leak
+            }
             let words = try #require(recording.stack(finding.accessStack))
-            let names = RuntimeSymbolizer().name(Set(words), in: recording.modules)
+            let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             site = words.lazy.compactMap { names.frames[$0]?.first { $0.file?.contains("Tests/Zoo/") == true } }.first
         }
 
@@ -40,7 +45,7 @@ import Testing
         /// The functions of one of its stacks.
         func functions(_ stack: UInt32) -> [String] {
             let words = recording.stack(stack) ?? []
-            let names = RuntimeSymbolizer().name(Set(words), in: recording.modules)
+            let names = ElfSymbolizer().name(Set(words), in: recording.modules)
             return words.flatMap { names.frames[$0] ?? [] }.map(\.function)
         }
     }
@@ -80,6 +85,8 @@ import Testing
         #expect(caught.finding.offset == offset && caught.finding.putStack == 0)
         #expect(caught.site?.line == caught.announcedLine)
         #expect(caught.output.contains("mempool: overrun: write at offset \(offset) of a buffer of \(offset) bytes"))
+        // It is no leak as well: nobody could put it any more.
+        #expect(caught.leaks.isEmpty, "\(caught.leaks)")
     }
 
     @Test func `One byte before a buffer on a page is caught at its instruction`() throws {
@@ -100,24 +107,15 @@ import Testing
         #expect(try Recording(path: path).findings.isEmpty)
     }
 
-    @Test(arguments: ["write-after-put", "elsewhere"])
+    @Test(
+        .enabled(if: hasBacktracer, "Swift's backtracer does not work here, without a recorder either"),
+        arguments: ["write-after-put", "elsewhere"])
     func `Swift's own backtrace follows`(name: String) throws {
         let scratch = try Scratch()
-        func crash(_ debug: String) throws -> String {
-            var environment = ProcessInfo.processInfo.environment.filter {
-                $0.key.hasPrefix("SWIFT") || $0.key == "PATH"
-            }
-            environment["MEMPOOL_DEBUG"] = debug
-            environment["SWIFT_BACKTRACE"] = "enable=yes,color=no,interactive=no,timeout=30s"
-            let end = try Program.run(["zoo", "touch", name], environment: environment, in: scratch)
-            #expect(end.status > 1_000, "\(end)")
-            return end.output
-        }
-        guard try name != "elsewhere" || crash("off").contains("elsewhere()") else {
-            print("Swift's backtracer does not work here, with or without the recorder")
-            return
-        }
-        let output = try crash("paranoid,recording=\(scratch.file("recording"))")
+        let end = try Program.runWithBacktrace(
+            ["zoo", "touch", name], debug: "paranoid,recording=\(scratch.file("recording"))", in: scratch)
+        #expect(end.status > 1_000, "\(end)")
+        let output = end.output
         #expect(output.contains("Program crashed"), "\(output)")
         // Also of the recorder's own thread.
         #expect(!output.contains("failed to suspend"), "\(output)")

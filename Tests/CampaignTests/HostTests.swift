@@ -54,15 +54,12 @@ import Testing
         #expect(report.findings.first?.site?.file?.hasSuffix("Tests/Zoo/Stress.swift") == true)
     }
 
-    @Test func `A full disk under the recording ends no program`() throws {
+    @Test(.enabled(if: canMount, "a small disk cannot be mounted here"))
+    func `A full disk under the recording ends no program`() throws {
         let scratch = try Scratch()
         let disk = scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
-        guard mount("zoo", disk, "tmpfs", 0, "size=1m") == 0 else {
-            let reason = String(cString: strerror(errno))
-            print("skipped: a small disk cannot be mounted here: \(reason)")
-            return
-        }
+        try #require(mount("zoo", disk, "tmpfs", 0, "size=1m") == 0)
         defer { umount(disk) }
         for free in [1_000, 500, 100, 20, 0] {
             // What is left on the disk, KiB.
@@ -86,6 +83,98 @@ import Testing
             }
             for file in [filler, path] { try? FileManager.default.removeItem(atPath: file) }
         }
+    }
+
+    /// Stands before the calls that reserve space: `fallocate` and the writes in its place fail from the call after the
+    /// first `FAIL_AFTER` on, with the error `FAIL_WITH`; with `OLD` as an old kernel or a file system without it does.
+    private static let scarceDisk = """
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <errno.h>
+        #include <stdlib.h>
+        #include <string.h>
+        #include <sys/mman.h>
+        #include <unistd.h>
+        static int calls;
+        static int fails(void) {
+            const char *after = getenv("FAIL_AFTER");
+            if (!after || calls++ < atoi(after)) return 0;
+            errno = atoi(getenv("FAIL_WITH"));
+            return 1;
+        }
+        int fallocate(int file, int mode, off_t at, off_t bytes) {
+            if (getenv("OLD")) return errno = EOPNOTSUPP, -1;
+            int (*next)(int, int, off_t, off_t) = dlsym(RTLD_NEXT, "fallocate");
+            return fails() ? -1 : next(file, mode, at, bytes);
+        }
+        int madvise(void *start, size_t bytes, int advice) {
+            int (*next)(void *, size_t, int) = dlsym(RTLD_NEXT, "madvise");
+            return getenv("OLD") && advice == 23 ? (errno = EINVAL, -1) : next(start, bytes, advice);
+        }
+        ssize_t pwrite(int file, const void *from, size_t bytes, off_t at) {
+            ssize_t (*next)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
+            return fails() ? -1 : next(file, from, bytes, at);
+        }
+        """
+
+    @Test(arguments: [EDQUOT, ENOSPC, EIO], [false, true])
+    func `A quota that is used up ends no program, whenever it is noticed and however space is reserved`(
+        failure: CInt, isOld: Bool
+    ) throws {
+        let scratch = try Scratch()
+        let library = try compileLibrary(Self.scarceDisk, in: scratch)
+        // Steps of space with fallocate, pages without it: the header, some section, in the ledger, never.
+        for calls in isOld ? [0, 1, 20, 300, 100_000] : [0, 1, 4, 8, 1_000] {
+            let path = scratch.file("recording-\(calls)")
+            var environment = ["MEMPOOL_DEBUG": "full,recording=\(path)", "LD_PRELOAD": library]
+            environment["FAIL_AFTER"] = "\(calls)"
+            environment["FAIL_WITH"] = "\(failure)"
+            environment["OLD"] = isOld ? "1" : nil
+            let end = try Program.run(["zoo", "hoard", "20000"], environment: environment, in: scratch)
+            #expect(end.status == 0, "after \(calls) calls: \(end)")
+            let said = end.output.split(separator: "\n").first ?? ""
+            if calls == 0 {
+                let reason = String(cString: strerror(failure))
+                #expect(said.hasPrefix("mempool: cannot create \(path): \(reason); findings are printed"), "\(said)")
+                #expect(end.output.contains("mempool: 20000 findings"), "\(end.output)")
+                #expect(!FileManager.default.fileExists(atPath: path))
+                continue
+            }
+            let recording = try Recording(path: path)
+            var outstanding = 0
+            _ = recording.forEachLedgerRecord { _, record in outstanding += record.state == .outstanding ? 1 : 0 }
+            let dropped = Int(recording.header.dropped.ledger)
+            #expect(outstanding + dropped == 20_000, "after \(calls) calls")
+            #expect(
+                said.contains(" gets found no room in the recording ") == (dropped > 0), "after \(calls) calls: \(said)"
+            )
+            #expect((dropped == 0) == (calls >= 1_000), "after \(calls) calls: \(dropped)")
+        }
+    }
+
+    @Test func `More libraries than a recording has room for are counted, and what leaked through one is listed`()
+        throws
+    {
+        let scratch = try Scratch()
+        let library = try compileLibrary(
+            "void plugin_call(void (*callback)(void)) { callback(); __asm__ volatile(\"\"); }", in: scratch)
+        let folder = scratch.file("libraries")
+        let files = FileManager.default
+        try files.createDirectory(atPath: folder, withIntermediateDirectories: false)
+        for number in 0..<RecordingLimits.modules {
+            try files.copyItem(atPath: library, toPath: "\(folder)/\(number).so")
+        }
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "libraries", folder], environment: ["MEMPOOL_DEBUG": "full,quiet,recording=\(path)"], in: scratch)
+        #expect(end.status == 0, "\(end.output)")
+        let recording = try Recording(path: path)
+        #expect(recording.modules.count == RecordingLimits.modules)
+        // Those that the program itself needs.
+        #expect((1...100).contains(recording.header.dropped.modules))
+        let report = try report(path)
+        #expect(report.findings.map(\.kind) == [.leak])
+        #expect(report.findings.first?.site?.file?.hasSuffix("Tests/Zoo/Stress.swift") == true)
     }
 
     @Test func `Two processes with one path both live, and each recording is one process's own`() throws {
@@ -112,38 +201,26 @@ import Testing
         #expect(Set(processes) == Set(programs.map { Int($0.processID) }))
     }
 
-    @Test func `Swift's own backtrace of a crash still appears, and the recording lists what was outstanding`() throws {
+    @Test(.enabled(if: hasBacktracer, "Swift's backtracer does not work here, without a recorder either"))
+    func `Swift's own backtrace of a crash still appears, and the recording lists what was outstanding`() throws {
         let scratch = try Scratch()
         let path = scratch.file("recording")
-        func crash(_ debug: String) throws -> (status: Int32, output: String) {
-            // The backtracer finds its helper through the environment of the toolchain.
-            var environment = ProcessInfo.processInfo.environment.filter {
-                $0.key.hasPrefix("SWIFT") || $0.key == "PATH"
-            }
-            environment["MEMPOOL_DEBUG"] = debug
-            environment["SWIFT_BACKTRACE"] = "enable=yes,color=no,interactive=no,timeout=30s"
-            return try Program.run(["zoo", "crash"], environment: environment, in: scratch)
-        }
-        let without = try crash("off")
-        let with = try crash("full,quiet,recording=\(path)")
+        let without = try Program.runWithBacktrace(["zoo", "crash"], debug: "off", in: scratch)
+        let with = try Program.runWithBacktrace(["zoo", "crash"], debug: "full,quiet,recording=\(path)", in: scratch)
         #expect(with.status == without.status)
         #expect(with.status > 1_000, "the program did not crash")
-        let names = [without, with].map { $0.output.contains("crashOnPurpose") }
-        #expect(names[0] == names[1], "with the recorder: \(with.output)")
-        if !names[0] { print("Swift's backtracer does not work here, with or without the recorder") }
+        #expect(with.output.contains("crashOnPurpose"), "with the recorder: \(with.output)")
         let report = try report(path)
         #expect(report.process?.ending.kind == .died)
         #expect(report.findings.map(\.kind) == [.leak])
     }
 
-    @Test func `A recording on a read-only disk is one line, and the findings are printed`() throws {
+    @Test(.enabled(if: canMount, "a small disk cannot be mounted here"))
+    func `A recording on a read-only disk is one line, and the findings are printed`() throws {
         let scratch = try Scratch()
         let disk = scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
-        guard mount("zoo", disk, "tmpfs", UInt(MS_RDONLY), "size=1m") == 0 else {
-            print("skipped: a disk cannot be mounted here: \(String(cString: strerror(errno)))")
-            return
-        }
+        try #require(mount("zoo", disk, "tmpfs", UInt(MS_RDONLY), "size=1m") == 0)
         defer { umount(disk) }
         let path = disk + "/recording"
         let end = try Program.run(
@@ -186,11 +263,8 @@ import Testing
         #expect(report.recorder?.captureMismatches == 0)
     }
 
-    @Test func `A program with raised privileges does not read MEMPOOL_DEBUG`() throws {
-        guard geteuid() == 0, access("/usr/bin/setpriv", X_OK) == 0 else {
-            print("skipped: needs root and setpriv, to become another user")
-            return
-        }
+    @Test(.enabled(if: canChangeUser, "needs root and setpriv, to become another user"))
+    func `A program with raised privileges does not read MEMPOOL_DEBUG`() throws {
         let scratch = try Scratch()
         chmod(scratch.path, 0o777)
         let copy = scratch.file("zoo")

@@ -7,6 +7,24 @@ import Testing
 /// Whether the long campaigns run.
 let runsLong = ProcessInfo.processInfo.environment["MEMPOOL_LONG_TESTS"] == "1"
 
+/// Whether this account may mount a small disk.
+let canMount: Bool = {
+    guard let scratch = try? Scratch(), mount("zoo", scratch.path, "tmpfs", 0, "size=1m") == 0 else { return false }
+    umount(scratch.path)
+    return true
+}()
+
+/// Whether this account may become another one.
+let canChangeUser = geteuid() == 0 && access("/usr/bin/setpriv", X_OK) == 0
+
+/// Whether Swift's backtracer names the function that crashed, without a recorder.
+let hasBacktracer: Bool = {
+    guard let scratch = try? Scratch(),
+        let end = try? Program.runWithBacktrace(["zoo", "crash"], debug: "off", in: scratch)
+    else { return false }
+    return end.output.contains("crashOnPurpose")
+}()
+
 /// A private directory of one test, removed at its end.
 final class Scratch: Sendable {
     let path: String
@@ -82,5 +100,16 @@ struct Program {
         _ arguments: [String], environment: [String: String] = [:], in scratch: Scratch
     ) throws -> (status: Int32, output: String) {
         try Program(arguments, environment: environment, in: scratch).finish()
+    }
+
+    /// As `run`, with Swift's backtracer on.
+    static func runWithBacktrace(
+        _ arguments: [String], debug: String, in scratch: Scratch
+    ) throws -> (status: Int32, output: String) {
+        // The backtracer finds its helper through the environment of the toolchain.
+        var environment = ProcessInfo.processInfo.environment.filter { $0.key.hasPrefix("SWIFT") || $0.key == "PATH" }
+        environment["MEMPOOL_DEBUG"] = debug
+        environment["SWIFT_BACKTRACE"] = "enable=yes,color=no,interactive=no,timeout=30s"
+        return try run(arguments, environment: environment, in: scratch)
     }
 }

@@ -11,6 +11,12 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+bool fixture_is_sanitized(void) { return true; }
+#else
+bool fixture_is_sanitized(void) { return false; }
+#endif
+
 #if defined(__x86_64__)
 bool fixture_has_frameless(void) { return true; }
 

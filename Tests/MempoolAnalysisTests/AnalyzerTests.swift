@@ -211,7 +211,7 @@ struct AnalyzerTests {
 
     // MARK: - Figures
 
-    @Test func `The statistics are those of the seed`() throws {
+    @Test func `The six counters are those of the pool`() throws {
         var builder = builder()
         builder.count(pool: 0, row: 0) {
             $0.gets = 10
@@ -296,11 +296,65 @@ struct AnalyzerTests {
     // MARK: - Verdict and process
 
     @Test func `A recording without findings is healthy`() throws {
-        let report = try report(builder())
+        var builder = builder()
+        builder.count(pool: 0, row: 3) {
+            $0.gets = 1
+            $0.puts = 1
+        }
+        let report = try report(builder)
         #expect(report.verdict == .healthy)
+        #expect(report.verdictReason == "Every buffer that was got was put, once and whole.")
         #expect(report.process?.ending == ProcessEnding(kind: .exited, status: 0))
         #expect(report.process?.durationSeconds == 10)
         #expect(report.process?.startedAt == "2023-11-14T22:13:20Z")
+    }
+
+    @Test func `A program that got no buffer was not observed`() throws {
+        var builder = builder()
+        #expect(try report(builder).verdict == .inconclusive)
+        #expect(try report(builder).verdictReason == "The program got no buffer, so nothing was observed.")
+        #expect(try report(RecordingBuilder()).verdict == .inconclusive)
+        // A get may have been recorded before it was counted.
+        builder.addSlot(state: .returned)
+        #expect(try report(builder).verdict == .healthy)
+    }
+
+    @Test func `Limits of the report are notes and no damage`() throws {
+        var builder = builder()
+        for index in 0..<5 { builder.addSlot(stack: builder.addStack([1, 2, UInt64(100 + index)])) }
+        let recording = try Recording(path: directory.write(builder.bytes()))
+        func report(_ limits: RecordedGroups.Limits) -> Report {
+            Analyzer.report(
+                of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer(Self.names), limits: limits)
+        }
+        let grouped = report(RecordedGroups.Limits(groups: 3))
+        #expect(grouped.findings.map(\.count).sorted() == [1, 1, 1, 2])
+        #expect(
+            grouped.notes == [
+                "More than 3 different stacks are outstanding; 2 buffers beyond are listed without theirs."
+            ])
+        #expect(grouped.recorder?.damage == [] && grouped.recorder?.partial == false)
+        let named = report(RecordedGroups.Limits(names: 5))
+        #expect(
+            named.notes == ["The report names 3 frames, those of the worst findings; 4 more are left as addresses."])
+        #expect(named.recorder?.frames == 7)
+        // One of the three that were asked for is not in the table.
+        #expect(named.recorder?.unnamedFrames == 5)
+        #expect(report(RecordedGroups.Limits()).notes == [])
+    }
+
+    @Test func `Twenty thousand leaks at one line are sorted, shallow callers first`() throws {
+        var builder = builder()
+        let depth = 12
+        for index in 0..<20_000 {
+            let stack = [1, 2] + [UInt64](repeating: 4, count: depth) + [UInt64(1000 + index)]
+            builder.addSlot(stack: builder.addStack(index == 7 ? [1, 2, 4] : stack))
+        }
+        let findings = try report(builder, names: Self.names).findings
+        #expect(findings.count == 20_000)
+        #expect(findings.first?.stacks.get == [Self.read, Self.main])
+        let last = findings.dropFirst().compactMap { $0.stacks.get?.last?.function }
+        #expect(last == last.sorted())
     }
 
     @Test func `What did not fit into the ledger makes health inconclusive`() throws {
@@ -338,9 +392,36 @@ struct AnalyzerTests {
         #expect(report.process?.ending == ProcessEnding(kind: .died))
         // The ledger was written after the header.
         #expect(report.process?.durationSeconds == 15)
-        #expect(report.notes.contains { $0.hasPrefix("The program died without a clean exit") })
+        #expect(
+            report.notes.contains {
+                $0.hasPrefix("The program did not end in order, or this is a copy of the recording of one that runs;")
+            })
         #expect(report.notes.contains { $0.hasPrefix("1 get or put had begun") })
         #expect(report.recorder?.inProgress == 1)
+    }
+
+    @Test func `Of a program that died only what it held then is said`() throws {
+        var builder = builder()
+        builder.header.flags = 0
+        builder.header.processID = UInt32(Int32.max)
+        builder.addSlot(state: .returned)
+        #expect(try report(builder).verdictReason == "Nothing was outstanding when the program died.")
+        for _ in 0..<2 { builder.addSlot(state: .inProgress) }
+        builder.addSlot(flags: LedgerFlags.kept)
+        let report = try report(builder)
+        #expect(report.verdict == .healthy)
+        #expect(
+            report.verdictReason
+                == "Nothing was outstanding when the program died but for 1 that it keeps on purpose; "
+                + "2 gets or puts had begun and not ended.")
+    }
+
+    @Test func `A signal after the end is told beside it`() throws {
+        var options = AnalysisOptions()
+        let builder = builder()
+        options.observedEnds = [Int(builder.header.processID): .killed(signal: 11)]
+        let report = try report(builder, options: options)
+        #expect(report.process?.ending == ProcessEnding(kind: .exited, status: 0, signal: 11))
     }
 
     @Test func `What the caller saw of the end is believed`() throws {
@@ -348,11 +429,25 @@ struct AnalyzerTests {
         builder.header.flags = 0
         builder.header.processID = UInt32(getpid())
         var options = AnalysisOptions()
-        options.killedBySignal = 9
+        options.observedEnds = [Int(getpid()): .killed(signal: 9)]
         #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .died, signal: 9))
-        options.killedBySignal = nil
-        options.exitedStatus = 3
+        options.observedEnds = [Int(getpid()): .exited(status: 3)]
         #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .died, status: 3))
+        options.observedEnds = [Int(getpid()): .replaced]
+        let replaced = try report(builder, options: options)
+        #expect(replaced.process?.ending == ProcessEnding(kind: .died, isReplaced: true))
+        #expect(replaced.notes.contains { $0.hasPrefix("The process replaced this program by another one") })
+    }
+
+    @Test func `The end of another process is not taken for this one's`() throws {
+        var builder = builder()
+        builder.header.processID = UInt32(Int32.max)
+        builder.header.exitStatus = 4
+        var options = AnalysisOptions()
+        options.observedEnds = [Int(getpid()): .exited(status: 3)]
+        #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .exited, status: 4))
+        builder.header.flags = 0
+        #expect(try report(builder, options: options).process?.ending == ProcessEnding(kind: .died))
     }
 
     @Test func `A process that has the recording mapped is running`() throws {
@@ -370,7 +465,7 @@ struct AnalyzerTests {
             munmap(map, 4096)
             close(descriptor)
         }
-        let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+        let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer())
         #expect(report.process?.ending.kind == .running)
         #expect(report.verdict == .findings)
         #expect(
@@ -392,7 +487,7 @@ struct AnalyzerTests {
                 bytes[Int.random(in: 16..<400, using: &generator)] = UInt8.random(in: 0...255, using: &generator)
             }
             guard let recording = try? Recording(path: directory.write(bytes)) else { continue }
-            _ = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+            _ = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer())
         }
     }
 
@@ -407,7 +502,7 @@ struct AnalyzerTests {
         let clock = ContinuousClock()
         var report: Report?
         let time = clock.measure {
-            report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+            report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer())
         }
         #expect(report?.findings.count == 1000)
         #expect(report?.findings.map(\.count).reduce(0, +) == 1_000_000)

@@ -215,7 +215,7 @@ struct FindingKindTests {
             $0.count = 3
             $0.bytes = 12288
         }
-        for _ in 0..<3 { fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.poolDestroyed) }
+        for _ in 0..<3 { fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.inFinding) }
         let finding = try only(fixture)
         #expect(finding.kind == .poolDestroyed)
         #expect(finding.site == AnalysisFixture.read)
@@ -304,12 +304,14 @@ struct FindingKindTests {
         fixture.builder.header.canaryLimit = .max
         fixture.builder.header.guardedGets = 90
         fixture.builder.header.unguardedGets = 10
+        fixture.builder.header.unzonedBuffers = 11
         fixture.builder.header.failedNotes = 2
         fixture.builder.header.dropped.contexts = 7
         let recorder = try #require(try fixture.report().recorder)
         #expect(recorder.poison.bytes == 1024 && !recorder.poison.isWhole)
         #expect(recorder.canary.isWhole)
         #expect(recorder.guardedGets == 90 && recorder.unguardedGets == 10)
+        #expect(recorder.unzonedBuffers == 11)
         #expect(recorder.failedNotes == 2 && recorder.dropped.contexts == 7)
         #expect(recorder.dropped.total == 7)
         #expect(recorder.heldLimitSeconds == nil)

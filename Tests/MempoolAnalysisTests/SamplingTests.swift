@@ -75,6 +75,39 @@ struct SamplingTests {
         #expect(finding.advice.contains("MEMPOOL_DEBUG=full"))
     }
 
+    @Test(arguments: [(0, 1), (1, 0)]) func `Kept buffers of one pool are no leak of another`(
+        leaking: Int, keeping: Int
+    ) throws {
+        var fixture = fixture
+        fixture.builder.addPool(name: "second")
+        fixture.builder.count(pool: leaking, row: 1) { $0.gets = 150 }
+        fixture.builder.addSlot(stack: fixture.reading, pool: UInt16(leaking))
+        fixture.builder.count(pool: keeping, row: 0) { $0.gets = 3 }
+        fixture.builder.header.keptBuffers = 3
+        let findings = try fixture.report().findings
+        #expect(findings.map(\.pool) == [leaking == 0 ? "default" : "second"])
+        #expect(findings.map(\.isUnsampled) == [nil])
+        // One more than is kept has no place, but a pool.
+        fixture.builder.count(pool: keeping, row: 2) { $0.gets = 2 }
+        let more = try fixture.report().findings.filter { $0.isUnsampled == true }
+        #expect(more.map(\.pool) == [keeping == 0 ? "default" : "second"])
+        // The two largest may be the kept ones.
+        #expect(more.map(\.count) == [2] && more.map(\.bytes) == [1024])
+        // With two pools in question nobody knows of which it is.
+        fixture.builder.addPool(name: "third")
+        fixture.builder.count(pool: 2, row: 0) { $0.gets = 1 }
+        let unknown = try fixture.report().findings.filter { $0.isUnsampled == true }
+        #expect(unknown.map(\.pool) == [""] && unknown.map(\.count) == [3])
+    }
+
+    @Test func `What a destroyed pool left behind is told once`() throws {
+        var fixture = fixture
+        fixture.builder.count(pool: 0, row: 1) { $0.gets = 1 }
+        fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.inFinding)
+        fixture.addFinding(.poolDestroyed)
+        #expect(try fixture.report().findings.map(\.kind) == [.poolDestroyed])
+    }
+
     @Test func `Counters are not held against what was seen, kept, or only estimated`() throws {
         var fixture = fixture
         fixture.builder.count(pool: 0, row: 0) { $0.gets = 5 }

@@ -98,6 +98,7 @@ struct ScopeTests {
         var fixture = fixture
         _ = fixture.builder.addScope(
             "upload", outstanding: 2, lateReturns: 2, slowestReturn: Self.second + Self.second / 5)
+        for _ in 0..<2 { fixture.builder.addSlot(state: .returned) }
         let report = try fixture.report()
         #expect(report.verdict == .healthy)
         #expect(

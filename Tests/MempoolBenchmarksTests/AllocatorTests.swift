@@ -52,6 +52,14 @@ struct AllocatorTests {
         }
     }
 
+    @Test func `Allocators of one name are told apart`() {
+        let same = [1, 2].map { Allocator(name: "jemalloc", path: "/\($0)") }
+        let others = [Allocator(name: "snmalloc", path: "/3"), Allocator(name: "mempool", path: "/4")]
+        let named = AllocatorSearch.distinct(same + others, from: ["glibc", "jemalloc"])
+        #expect(named.map(\.name) == ["jemalloc (2)", "jemalloc (3)", "snmalloc", "mempool (2)"])
+        #expect(named.map(\.path) == ["/1", "/2", "/3", "/4"])
+    }
+
     @Test func `The linker's cache is read for the paths in it`() {
         let text = "glibc-ld.so.cache1.1\0\u{1}\u{2}\0libm.so.6\0/lib/libm.so.6\0/usr/lib/libjemalloc.so.2\0"
         #expect(LibraryPaths.strings(in: Array(text.utf8)) == ["/lib/libm.so.6", "/usr/lib/libjemalloc.so.2"])

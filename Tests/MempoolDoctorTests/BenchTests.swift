@@ -46,6 +46,47 @@ import Testing
         #expect(table.contains("\nmachine: "))
     }
 
+    /// Hands everything on to the C library, under names that the dynamic linker finds first.
+    private static let forwarder = """
+        #include <stddef.h>
+        extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+        extern void __libc_free(void *);
+        void *malloc(size_t bytes) { return __libc_malloc(bytes); }
+        void *calloc(size_t count, size_t bytes) { return __libc_calloc(count, bytes); }
+        void *realloc(void *memory, size_t bytes) { return __libc_realloc(memory, bytes); }
+        void free(void *memory) { __libc_free(memory); }
+        """
+
+    @Test func `Peers are preloaded and measured, each in a column of its own`() throws {
+        let source = try scratch.write(Self.forwarder, to: "tiny.c")
+        let library = scratch.file("libtiny.so")
+        let compiler = Process()
+        compiler.executableURL = URL(filePath: "/usr/bin/env")
+        compiler.arguments = ["clang", "-shared", "-fPIC", "-O1", "-fno-builtin", "-o", library, source]
+        try compiler.run()
+        compiler.waitUntilExit()
+        try #require(compiler.terminationStatus == 0)
+        let other = scratch.file("other")
+        try FileManager.default.createDirectory(atPath: other, withIntermediateDirectories: false)
+        try FileManager.default.copyItem(atPath: library, toPath: other + "/libtiny.so.1")
+
+        let arguments = [
+            "bench", "pair", "--quick", "--sizes", "512", "--peer", library, "--peer", other + "/libtiny.so.1",
+        ]
+        let json = try DoctorProcess(arguments + ["--format", "json"], in: scratch).finish()
+        #expect(json.status == 0, "\(json.errors)")
+        #expect(json.json?["failures"] as? [String] == [])
+        let row = try #require((json.json?["rows"] as? [[String: Any]])?.first)
+        let measurements = try #require(row["measurements"] as? [[String: Any]])
+        #expect(measurements.compactMap { $0["contender"] as? String }.suffix(2) == ["tiny", "tiny (2)"])
+        #expect(measurements.allSatisfy { $0["nanoseconds"] as? Double ?? 0 > 0 })
+
+        let text = try DoctorProcess(arguments, in: scratch).finish().output
+        let header = try #require(text.split(separator: "\n").dropFirst().first)
+        #expect(header.contains(/\ tiny +tiny \(2\) +ratio$/), "\(text)")
+        #expect(text.contains("\npeer:    tiny is \(library)\npeer:    tiny (2) is \(other)/libtiny.so.1\n"))
+    }
+
     @Test func `A peer that cannot be preloaded is usage, and named`() throws {
         let file = try scratch.write("no library", to: "libfake.so")
         let result = try doctor("bench", "fifo", "--quick", "--peer", file, in: scratch)

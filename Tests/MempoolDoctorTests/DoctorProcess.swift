@@ -89,13 +89,15 @@ struct DoctorProcess {
     ///   - terminal: the path of a pseudoterminal that becomes the controlling terminal and all three streams.
     ///   - ignoredSignal: a signal that the doctor finds ignored when it starts.
     ///   - executable: another one than the build's.
+    ///   - output: a descriptor that becomes its stdout, instead of a file.
     init(
         _ arguments: [String],
         in scratch: Scratch,
         environment: [String: String] = [:],
         terminal: String? = nil,
         ignoring ignoredSignal: Int32? = nil,
-        executable: String? = nil
+        executable: String? = nil,
+        output: Int32? = nil
     ) throws {
         self.scratch = scratch
         streams = UUID().uuidString
@@ -114,7 +116,11 @@ struct DoctorProcess {
         } else {
             posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
             let flags = O_WRONLY | O_CREAT | O_APPEND
-            posix_spawn_file_actions_addopen(&actions, 1, scratch.file(streams + ".out"), flags, 0o600)
+            if let output {
+                posix_spawn_file_actions_adddup2(&actions, output, 1)
+            } else {
+                posix_spawn_file_actions_addopen(&actions, 1, scratch.file(streams + ".out"), flags, 0o600)
+            }
             posix_spawn_file_actions_addopen(&actions, 2, scratch.file(streams + ".err"), flags, 0o600)
         }
         // A session leader that opens a terminal gets it as its controlling one, so its keys send signals.

@@ -331,6 +331,49 @@ import Testing
         #expect(try scratch.list().filter { $0.hasPrefix("kept") } == ["kept", "kept.7", "kept.8"])
     }
 
+    @Test func `With --keep the first to record need not be the program, and has not its end`() throws {
+        // Far above what the kernel gives to processes.
+        let stranger = try scratch.recording(
+            RecordingFixture.bytes(processID: 2_000_000_000, isCleanExit: false), "stranger.mempool")
+        let script = "record $$; FIXTURE='\(try scratch.healthyRecording())'; p=$p.9; cp \"$FIXTURE\" \"$p\"; exit 3"
+        let json = try exec(script, options: ["--keep", "kept", "--format", "json"], fixture: stranger)
+        #expect(json.status == 3)
+        let runs = try #require(json.json?["runs"] as? [[String: Any]])
+        #expect(runs.map { $0["processID"] as? Int } == [2_000_000_000, 9])
+        let process = (runs.first?["report"] as? [String: Any])?["process"] as? [String: Any]
+        let ending = try #require(process?["ending"] as? [String: Any])
+        #expect(ending["kind"] as? String == "died")
+        #expect(ending["status"] == nil)
+
+        let text = try exec(script, options: ["--keep", "again"], fixture: stranger)
+        #expect(text.output.hasPrefix("Process 2000000000\n"))
+    }
+
+    @Test(arguments: [[], ["--keep", "kept"]])
+    func `A program that replaces itself has a report for each, and the newest has the end`(options: [String]) throws {
+        // Two programs have recorded under this number already, so the recorder of the third adds it and counts.
+        let leak = "{\"kind\":\"leak\",\"rate\":1,\"heldSeconds\":3}"
+        let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":5,\"plant\":\(leak)}")
+        let script = """
+            number() {
+                for shift in 0 8 16 24; do printf "\\\\$(printf %o $(($$ >> $shift & 255)))"; done |
+                    dd of="$1" conv=notrunc bs=1 seek=16 2>/dev/null
+            }
+            record $$; cp "$p" "$p.$$"; number "$p"; number "$p.$$"
+            exec \(program.map { "'\($0)'" }.joined(separator: " "))
+            """
+        let healthy = try scratch.recording(RecordingFixture.bytes(isCleanExit: false), "first.mempool")
+        let result = try exec(script, options: options + ["--format", "json"], fixture: healthy)
+        #expect(result.status == 1, "\(result.errors)")
+        let runs = try #require(result.json?["runs"] as? [[String: Any]])
+        #expect(Set(runs.compactMap { $0["processID"] as? Int }).count == 1)
+        let reports = runs.map { $0["report"] as? [String: Any] }
+        #expect(reports.map { $0?["verdict"] as? String } == ["healthy", "healthy", "findings"])
+        let endings = reports.map { ($0?["process"] as? [String: Any])?["ending"] as? [String: Any] }
+        #expect(endings.map { $0?["isReplaced"] as? Bool } == [true, true, false])
+        #expect(endings.map { $0?["kind"] as? String } == ["died", "died", "exited"])
+    }
+
     @Test func `A file that exists is never overwritten by a recording`() throws {
         let path = try scratch.write("precious", to: "precious")
         #expect(
@@ -393,6 +436,6 @@ import Testing
         let text = try exec(script)
         #expect(text.status == 1)
         #expect(text.output.hasPrefix("Process 11\n"))
-        #expect(text.output.hasSuffix("\n2 processes recorded: findings.\n"))
+        #expect(text.output.hasSuffix("\n2 recordings: findings.\n"))
     }
 }

@@ -5,11 +5,15 @@ import MempoolRecording
 
 /// Builds the bytes of a recording.
 enum RecordingFixture {
-    /// A recording of a program that exited cleanly and made `foreignPuts` foreign puts.
-    static func bytes(foreignPuts: UInt64 = 0, version: UInt32 = RecordingLayout.version) -> Data {
+    /// A recording of a program that got and put a buffer, made `foreignPuts` foreign puts, and exited cleanly unless it is said otherwise.
+    static func bytes(
+        foreignPuts: UInt64 = 0, version: UInt32 = RecordingLayout.version, processID: UInt32 = 0,
+        isCleanExit: Bool = true
+    ) -> Data {
         var header = RecordingHeader()
         header.magic = RecordingLayout.magic
         header.version = version
+        header.processID = processID
         header.level = RecorderLevel.full.rawValue
         header.unwinder = UnwinderKind.libunwind.rawValue
         header.frameLimit = 64
@@ -17,7 +21,7 @@ enum RecordingFixture {
         header.startMonotonic = 1_000_000_000
         header.lastMonotonic = 3_000_000_000
         header.endMonotonic = 3_000_000_000
-        header.flags = RecordingHeader.cleanExitFlag
+        header.flags = isCleanExit ? RecordingHeader.cleanExitFlag : 0
 
         var finding = FindingRecord()
         finding.kind = FindingKind.foreignPut.rawValue
@@ -32,6 +36,10 @@ enum RecordingFixture {
             let isAfterFindings = section.rawValue > RecordingSection.findings.rawValue
             entry.offset = UInt64(RecordingLayout.headerBytes + (isAfterFindings ? RecordingLayout.pageBytes : 0))
             entry.recordBytes = UInt32(section.recordBytes)
+            if section == .ledger {
+                entry.capacity = 1
+                entry.published = 1
+            }
             if section == .findings {
                 entry.capacity = 1
                 entry.published = foreignPuts > 0 ? 1 : 0
@@ -43,6 +51,10 @@ enum RecordingFixture {
         data.append(Data(count: RecordingLayout.headerBytes - data.count))
         withUnsafeBytes(of: finding) { data.append(contentsOf: $0) }
         data.append(Data(count: RecordingLayout.headerBytes + RecordingLayout.pageBytes - data.count))
+        // The ledger is the last section.
+        var slot = LedgerRecord()
+        slot.sequence = 1 << 2 | LedgerState.returned.rawValue
+        withUnsafeBytes(of: slot) { data.append(contentsOf: $0) }
         return data
     }
 }

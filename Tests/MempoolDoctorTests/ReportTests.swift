@@ -46,6 +46,27 @@ import Testing
         #expect(try scratch.read("report.json") == JSONReporter.render(try expected(path)))
     }
 
+    @Test func `The file that is to be read is never overwritten, by no name`() throws {
+        let path = try scratch.findingsRecording()
+        let link = scratch.file("link")
+        try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: path)
+        for name in [path, "findings.mempool", link] {
+            #expect(
+                try doctor("report", "-o", name, path, in: scratch)
+                    == DoctorResult(
+                        status: 64,
+                        output: "",
+                        errors:
+                            "mempool-doctor: --output: \(name) is the file that is to be read; choose another name\n"
+                    )
+            )
+        }
+        #expect(try Data(contentsOf: URL(filePath: path)) == RecordingFixture.bytes(foreignPuts: 2))
+        let input = try scratch.write("line\n", to: "input")
+        #expect(try doctor("run", "segment", "--input", input, "-o", input, in: scratch).status == 64)
+        #expect(try scratch.read("input") == "line\n")
+    }
+
     @Test func `An output file that cannot be written is a usage error`() throws {
         let path = try scratch.healthyRecording()
         #expect(
@@ -89,7 +110,7 @@ import Testing
         )
         let json = try doctor("report", "--format", "json", path, in: scratch)
         #expect(json.status == 2)
-        #expect(json.output == JSONReporter.render(.inconclusive(because: sentence)))
+        #expect(json.output == JSONReporter.render(Report.inconclusive(because: sentence)))
     }
 
     @Test func `Reading a recording leaves the user's MEMPOOL_DEBUG recording alone`() throws {

@@ -236,23 +236,37 @@ import Testing
                 == DoctorResult(status: 0, output: lines.joined() + "\n* runs when no workload is named\n", errors: ""))
     }
 
+    @Test func `The list is JSON where that is asked for`() throws {
+        let result = try doctor("run", "--list", "--format", "json", in: scratch)
+        #expect(result.status == 0)
+        #expect(result.json?["schemaVersion"] as? Int == 1)
+        let workloads = try #require(result.json?["workloads"] as? [[String: Any]])
+        #expect(workloads.map { $0["name"] as? String } == WorkloadCatalog.all.map(\.name))
+        #expect(workloads.map { $0["readsInput"] as? Bool } == [false, false, false, true])
+        #expect(workloads.allSatisfy { $0["isStandard"] as? Bool == true && $0["operations"] is Int })
+    }
+
     // MARK: - Interruption
 
     @Test func `Control-C stops the workload and those after it, and the verdict says so`() throws {
         let terminal = try Pseudoterminal()
         let process = try DoctorProcess(
-            ["run", "message", "batch", "--operations", "1000000000", "--color", "never"],
+            ["run", "message", "batch", "--operations", "1000000000", "--plant", "leak:0.01", "--color", "never"],
             in: scratch,
             environment: ["TERM": "xterm"],
             terminal: terminal.path
         )
-        // The workload has begun when its recording is there.
+        // The workload has begun when its recording has a leak.
         let deadline = Date(timeIntervalSinceNow: 30)
         let temporary = scratch.file("tmp")
-        func isRecording() throws -> Bool {
-            try FileManager.default.subpathsOfDirectory(atPath: temporary).contains { $0.hasSuffix(".mempool") }
+        let reader = try Scratch()
+        func hasLeaked() throws -> Bool {
+            let names = try FileManager.default.subpathsOfDirectory(atPath: temporary)
+            guard let name = names.first(where: { $0.hasSuffix(".mempool") }) else { return false }
+            let live = try doctor("report", "\(temporary)/\(name)", "--format", "json", in: reader)
+            return live.status == 1 && live.output.contains("PlantedFaults")
         }
-        while try !isRecording() {
+        while try !hasLeaked() {
             try #require(Date() < deadline, "the workload did not start")
             usleep(2_000)
         }
@@ -260,6 +274,7 @@ import Testing
         let output = terminal.readToEnd()
         // Buffers that were in use at that moment are no findings.
         #expect(try process.finish().status == 2)
+        #expect(output.contains("? message  failed: the workload was killed by signal 2"), "\(output)")
         #expect(output.contains("? INCONCLUSIVE: could not observe message; interrupted before batch"))
         #expect(output.contains("message: the workload was killed by signal 2 (Interrupt) before it was done"))
         #expect(try FileManager.default.contentsOfDirectory(atPath: temporary) == [])

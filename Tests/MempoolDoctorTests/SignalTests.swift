@@ -62,14 +62,65 @@ import Testing
         #expect(output.contains("HEALTHY"))
     }
 
-    @Test func `The program starts with the signals as the doctor got them`() throws {
+    @Test(arguments: [(SIGINT, "0000000180000002"), (SIGPIPE, "0000000180001000")])
+    func `The program starts with the signals as the doctor got them`(ignored: Int32, mask: String) throws {
         let process = try DoctorProcess(
             ["exec", "--", "/bin/grep", "-E", "SigBlk|SigIgn", "/proc/self/status"],
             in: scratch,
-            ignoring: SIGINT
+            ignoring: ignored
         )
         // Signals 32 and 33 are the C library's own.
-        #expect(try process.finish().output == "SigBlk:\t0000000000000000\nSigIgn:\t0000000180000002\n")
+        #expect(try process.finish().output == "SigBlk:\t0000000000000000\nSigIgn:\t\(mask)\n")
+    }
+
+    @Test func `A reader that has gone is an error of the doctor, which leaves nothing behind`() throws {
+        // Of a pair whose other end is closed; a child that another test starts meanwhile gets neither.
+        var pair: [Int32] = [0, 0]
+        let kind = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+        try #require(socketpair(AF_UNIX, kind, 0, &pair) == 0)
+        close(pair[0])
+        defer { close(pair[1]) }
+        let process = try DoctorProcess(
+            ["exec"] + FakeProgram.arguments("record $$"), in: scratch,
+            environment: ["FIXTURE": try scratch.healthyRecording()], output: pair[1])
+        let result = try process.finish()
+        #expect(result.status == 70)
+        #expect(result.errors == "mempool-doctor: cannot write the report to stdout: Broken pipe\n")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.file("tmp")) == [])
+    }
+
+    /// Waits until something lies below `folder`, given by its path.
+    private func waitForEntry(in folder: String, _ isWanted: (String) -> Bool) throws {
+        let deadline = Date(timeIntervalSinceNow: 60)
+        while try !FileManager.default.subpathsOfDirectory(atPath: folder).contains(where: isWanted) {
+            try #require(Date() < deadline, "it did not start")
+            usleep(2_000)
+        }
+    }
+
+    @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
+    func `A benchmark that is stopped leaves nothing behind`(number: Int32) throws {
+        let process = try DoctorProcess(
+            ["bench", "pair", "--rounds", "100000", "--sizes", "512", "1K"], in: scratch)
+        try waitForEntry(in: scratch.file("tmp")) { $0.hasPrefix("mempool-doctor-") }
+        kill(process.processID, number)
+        let result = try process.finish()
+        #expect(result.status == 2)
+        #expect(result.output == "")
+        #expect(result.errors.hasSuffix("mempool-doctor: interrupted\n"), "\(result.errors)")
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.file("tmp")) == [])
+    }
+
+    @Test func `A workload that is stopped leaves nothing in the directory that was named`() throws {
+        let directory = scratch.file("files")
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+        let process = try DoctorProcess(
+            ["run", "segment", "--operations", "100000000", "--directory", directory], in: scratch)
+        try waitForEntry(in: directory) { $0.contains("mempool-workload-") }
+        kill(process.processID, SIGINT)
+        #expect(try process.finish().status == 2)
+        #expect(try FileManager.default.contentsOfDirectory(atPath: directory) == [])
+        #expect(try FileManager.default.contentsOfDirectory(atPath: scratch.file("tmp")) == [])
     }
 
     @Test func `A parent that ignores SIGCHLD does not hide how the program ended`() throws {

@@ -55,6 +55,34 @@ import Testing
         #expect(output.contains("m") && output.contains(/\x{1B}\[[0-9;]*m/) == isColored, "\(output)")
     }
 
+    @Test func `Nothing in a path commands the terminal`() throws {
+        let title = "\u{1B}]0;x\u{07}"
+        let name = scratch.file("\(title)\u{9B}31m")
+        let missing = try doctor("report", name, in: scratch)
+        #expect(missing.status == 2)
+        #expect(missing.errors.contains("/?]0;x??31m"), "\(missing.errors)")
+        let usage = try doctor("report", name, name, in: scratch)
+        #expect(usage.status == 64)
+        #expect(usage.errors.hasPrefix("Error: "))
+        let input = try doctor("run", "segment", "segment", "--input", name, in: scratch)
+        #expect(input.output.contains("? segment  failed: cannot open the input "))
+        let peer = try scratch.writeExecutable(try Data(contentsOf: URL(filePath: "/bin/true")), to: "lib\(title).so")
+        let bench = try doctor("bench", "fifo", "--quick", "--peer", peer, in: scratch)
+        #expect(bench.status == 64)
+        for result in [missing, usage, input, bench] {
+            let scalars = (result.output + result.errors).unicodeScalars
+            #expect(!scalars.contains { $0 != "\n" && $0.properties.generalCategory == .control }, "\(result)")
+        }
+
+        let terminal = try Pseudoterminal()
+        let process = try DoctorProcess(
+            ["report", name], in: scratch, environment: ["TERM": "xterm"], terminal: terminal.path)
+        let shown = terminal.readToEnd()
+        #expect(try process.finish().status == 2)
+        #expect(shown.contains("reading "))
+        #expect(!shown.contains(title))
+    }
+
     @Test(arguments: [("C", false), ("en_GB.UTF-8", true), ("C.utf8", true), ("de_DE.ISO-8859-1@euro", false)])
     func `Characters beyond ASCII need a UTF-8 locale`(locale: String, isUnicode: Bool) throws {
         let path = try scratch.findingsRecording()

@@ -75,6 +75,28 @@ struct RecordedProcessTests {
         #expect(outstanding(recording).map { Int($0.request) }.sorted() == Array(1...1000))
     }
 
+    @Test("a signal that nobody handles leaves the recording, and neither a block nor another status")
+    func terminated() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .signal(SIGTERM), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,exitcode=23,recording=\(path)")
+            leak(100)
+            // Test processes may inherit it blocked or ignored.
+            signal(SIGTERM, SIG_DFL)
+            var mask = sigset_t()
+            sigemptyset(&mask)
+            sigprocmask(SIG_SETMASK, &mask, nil)
+            kill(getpid(), SIGTERM)
+            // Another thread of the process may be the one that takes it.
+            sleep(60)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(!text.contains("mempool:"), "\(text)")
+        #expect(outstanding(try read(path)).map(\.request) == [100])
+    }
+
     @Test("a trap leaves everything that was outstanding in the recording")
     func crashed() async throws {
         let scratch = ScratchDirectory()

@@ -40,6 +40,8 @@ struct RecorderOptionsTests {
         #expect(parse("full").poisonLimit == 1024 && parse("full").canaryLimit == 256)
         #expect(parse("off").poisonLimit == 0 && parse("off").canaryLimit == 0)
         #expect(parse("full,poison=0,canary=0").poisonLimit == 0)
+        let sampled = parse("sampled,poison=1k,canary=all")
+        #expect(sampled.poisonLimit == 0 && sampled.canaryLimit == 0)
     }
 
     @Test("a level alone is short for level=", arguments: ["off", "sampled", "full", "paranoid"])
@@ -76,8 +78,8 @@ struct RecorderOptionsTests {
             ("exitcode=256", "exitcode=256", "a number from 1 to 255"),
             ("exitcode", "exitcode=", "a number from 1 to 255"), ("frames=0", "frames=0", "a number from 1 to 128"),
             ("frames=129", "frames=129", "a number from 1 to 128"),
-            ("max-ledger=-1", "max-ledger=-1", "a number from 1 to 4194304"),
-            ("max-ledger=4194305", "max-ledger=4194305", "a number from 1 to 4194304"),
+            ("max-ledger=-1", "max-ledger=-1", "a number from 1 to 16777216"),
+            ("max-ledger=16777217", "max-ledger=16777217", "a number from 1 to 16777216"),
             ("sample=0", "sample=0", "a number from 1 to 1000000"),
             (
                 "poison=-1", "poison=-1", "a number of bytes, with k, m or g for KiB, MiB or GiB, or all"

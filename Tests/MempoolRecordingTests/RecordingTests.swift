@@ -206,6 +206,36 @@ struct RecordingTests {
         #expect(recording.damage.count == 5)
     }
 
+    @Test func `Texts longer than a recorder writes them are not copied`() throws {
+        var builder = RecordingBuilder.sample()
+        let long = builder.addString(String(repeating: "x", count: 13_000_000))
+        let limit = UInt32(RecordingLimits.contextTextBytes)
+        builder.contexts[1].name.length = limit + 1
+        for _ in 0..<10_000 {
+            let scope = Int(builder.addScope(""))
+            builder.contexts[scope].name = long
+            builder.contexts[scope].note = long
+        }
+        let longest = Int(builder.addScope(""))
+        builder.contexts[longest].name = StringReference(offset: long.offset, length: limit)
+        builder.modules[0].path = StringReference(offset: long.offset, length: UInt32(RecordingLimits.pathBytes) + 1)
+        builder.pools[0].name = StringReference(offset: long.offset, length: UInt32(RecordingLimits.nameBytes) + 1)
+        let recording = try open(builder.bytes())
+        #expect(recording.contexts.count == 10_004)
+        let texts = recording.contexts.flatMap { [$0.name, $0.note] }
+        #expect(texts.map(\.utf8.count).reduce(0, +) == Int(limit) + "request 1".utf8.count)
+        #expect(recording.contexts.last?.name.utf8.count == Int(limit))
+        #expect(recording.modules.map(\.path) == [""])
+        #expect(recording.pools.map(\.name) == [""])
+        #expect(
+            recording.damage == [
+                "The text of a module's path is longer than 4096 bytes; it is not shown.",
+                "The text of a pool's name is longer than 262144 bytes; it is not shown.",
+                "The text of a scope's name is longer than 200 bytes; it is not shown.",
+                "The text of a note is longer than 200 bytes; it is not shown.",
+            ])
+    }
+
     @Test func `A finding that is being written is left out without a word`() throws {
         var builder = RecordingBuilder.sample()
         builder.findings[0].kind = 0

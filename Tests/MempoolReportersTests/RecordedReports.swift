@@ -119,6 +119,41 @@ struct RecordedReport {
         return try sample.report()
     }
 
+    /// Mistakes that were made often at one place, each time with other sizes.
+    static func several() throws -> Report {
+        var sample = RecordedReport()
+        sample.addFinding(.overrun) {
+            $0.count = 1000
+            $0.request = 100
+            $0.expectedCapacity = 512
+            $0.offset = 100
+            $0.badBytes = 4
+            $0.expected = 0xFD
+            $0.found = (0x0000_0000, 0)
+            $0.foundCount = 4
+        }
+        sample.addFinding(.overrun) {
+            $0.count = 2
+            $0.request = 100
+            $0.offset = 120
+        }
+        sample.addFinding(.foreignPut) {
+            $0.count = 30
+            $0.givenCapacity = 100
+            $0.getStack = 0
+        }
+        sample.addFinding(.wrongCapacity) {
+            $0.count = 4
+            $0.givenCapacity = 496
+            $0.expectedCapacity = 512
+        }
+        sample.addFinding(.doublePut) {
+            $0.count = 2
+            $0.reissues = 1
+        }
+        return try sample.report()
+    }
+
     /// Buffers that did not come back, or came back late.
     static func holding() throws -> Report {
         var sample = RecordedReport()
@@ -134,7 +169,7 @@ struct RecordedReport {
         sample.builder.addSlot(stack: sample.get)
         sample.builder.addSlot(request: 500, stack: sample.other, bucket: 0, flags: LedgerFlags.kept)
         sample.builder.addSlot(request: 500, stack: sample.other, bucket: 0, flags: LedgerFlags.kept)
-        sample.builder.addSlot(stack: sample.get, flags: LedgerFlags.poolDestroyed)
+        sample.builder.addSlot(stack: sample.get, flags: LedgerFlags.inFinding)
         sample.addFinding(.poolDestroyed) { $0.putStack = shutDown }
         sample.addFinding(.heldTooLong) {
             $0.duration = 12 * second

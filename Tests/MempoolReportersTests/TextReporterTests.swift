@@ -15,6 +15,13 @@ struct TextReporterTests {
         return try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
     }
 
+    @Test func `A signal after an end in order is told`() throws {
+        var report = SampleReports.healthy()
+        report.process?.ending.signal = 11
+        let text = TextReporter.render(report, style: TextStyle(width: 200))
+        #expect(text.contains(" had ended in order and was then killed by signal 11, after "))
+    }
+
     @Test func `A healthy report is shown in full`() throws {
         #expect(TextReporter.render(SampleReports.healthy(), style: TextStyle()) == (try golden("healthy.txt")))
     }
@@ -37,7 +44,7 @@ struct TextReporterTests {
     /// Reports of recordings, by the name of their rendering.
     static let recorded: [String: @Sendable () throws -> Report] = [
         "bytes": RecordedReport.bytes, "holding": RecordedReport.holding, "live": RecordedReport.live,
-        "sampled": RecordedReport.sampled, "advice": RecordedReport.advice,
+        "sampled": RecordedReport.sampled, "advice": RecordedReport.advice, "several": RecordedReport.several,
     ]
 
     @Test(arguments: recorded.keys.sorted(), [80, 120])
@@ -72,10 +79,33 @@ struct TextReporterTests {
                 }
             }
             guard let recording = try? Recording(path: directory.write(bytes)) else { continue }
-            let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: OffsetSymbolizer())
+            let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer())
             #expect(!TextReporter.render(report, style: TextStyle(maximumFindings: nil)).isEmpty)
             #expect(JSONReporter.render(report) != "{}\n")
         }
+    }
+
+    @Test func `Frames that are only counted are called the system's only if they are`() {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        func lines(_ stack: [Frame]) -> [Substring] {
+            leak.stacks.get = stack
+            report.findings = [leak]
+            return TextReporter.render(report, style: TextStyle()).split(separator: "\n").filter { $0.contains("…") }
+        }
+        let (read, start) = (SampleReports.read, SampleReports.start)
+        #expect(lines([read, SampleReports.thunk, start, start]) == ["       … 2 frames of the system"])
+        let stripped = Frame(function: "App.run()", module: "app")
+        #expect(lines([read, stripped, start, start]) == ["       … 3 frames without lines"])
+        #expect(lines([read]) == [])
+    }
+
+    @Test func `One frame with a name is one`() {
+        var report = SampleReports.healthy()
+        report.recorder?.frames = 1
+        #expect(
+            TextReporter.render(report, style: TextStyle()).contains(
+                "  Not named: nothing; the 1 frame has a name.\n"))
     }
 
     @Test func `A report of what could not be observed is short`() {
@@ -122,6 +152,7 @@ struct TextReporterTests {
         report.recorder?.canary = CheckedBytes(limit: 0)
         report.recorder?.guardedGets = 90
         report.recorder?.unguardedGets = 1200
+        report.recorder?.unzonedBuffers = 610_000
         report.recorder?.heldLimitSeconds = 2.5
         report.recorder?.failedNotes = 3
         report.recorder?.dropped.contexts = 4
@@ -130,6 +161,10 @@ struct TextReporterTests {
         #expect(lines().contains("  Poison: whole buffers."))
         #expect(lines().contains("  Canary: off."))
         #expect(lines().contains("  Guard pages: around 90 gets; 1,200 more found no room."))
+        #expect(
+            lines().contains(
+                "  Red zones: 610,000 buffers without, as the others' had used up their memory: a write before or behind one of "
+                    + "these is not noticed at its put."))
         #expect(lines().contains("  Held too long: longer than 2.5 s."))
         #expect(lines().contains("  Notes: 3 failed and are missing."))
         #expect(lines().contains("  Dropped, because the recording was full: 4 scopes and notes."))

@@ -110,7 +110,8 @@ import Testing
                         #expect(stats.discarded == (isBadPut ? UInt64(planted) : 0))
                         #expect(summary.facts["operations"] == 20)
                         let sites = PlantedFaults.sites(of: kind).map(\.description).joined(separator: " and ")
-                        #expect(summary.lines.last == "planted on purpose: \(planted) × \(kind.rawValue), at \(sites)")
+                        #expect(
+                            summary.lines.last == "planted on purpose: \(planted) times \(kind.rawValue), at \(sites)")
                     }
                 }
             }

@@ -7,11 +7,11 @@ package import MempoolRecording
 package struct TableSymbolizer: Symbolizer {
     private let frames: [UInt64: [Frame]]
 
-    package init(_ frames: [UInt64: [Frame]]) { self.frames = frames }
+    package init(_ frames: [UInt64: [Frame]] = [:]) { self.frames = frames }
 
     package func name(_ words: Set<UInt64>, in modules: [Recording.Module]) -> NamedAddresses {
-        var result = OffsetSymbolizer().name(words, in: modules)
-        result.frames.merge(frames.filter { words.contains($0.key) }) { $1 }
+        var result = NamedAddresses()
+        result.frames = frames.filter { words.contains($0.key) }
         return result
     }
 }

@@ -39,6 +39,25 @@ enum Stress {
         }
     }
 
+    /// Loads every library of a folder, and leaks through the last one.
+    static func loadLibraries(_ folder: String) {
+        typealias Call = @convention(c) (@convention(c) () -> Void) -> Void
+        guard let entries = opendir(folder) else { fatalError("cannot read \(folder)") }
+        var last: UnsafeMutableRawPointer?
+        putBuffer(getBuffer(100))
+        while let entry = readdir(entries) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            guard name.hasSuffix(".so") else { continue }
+            guard let library = dlopen(folder + "/" + name, RTLD_NOW) else { fatalError(String(cString: dlerror())) }
+            last = library
+        }
+        closedir(entries)
+        guard let last, let symbol = dlsym(last, "plugin_call") else { fatalError("no library") }
+        unsafeBitCast(symbol, to: Call.self)({ getBuffer(300)[0] = 1 })
+    }
+
     /// Takes buffers and keeps them, from stacks of many depths.
     static func hoard(_ count: Int) {
         for number in 0..<count { descend(number % 50) }

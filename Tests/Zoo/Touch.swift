@@ -133,6 +133,15 @@ enum Touch {
         for buffer in buffers { putBuffer(buffer) }
     }
 
+    /// Holds more buffers than can have red zones, writes behind the first and the last of them, and puts them all.
+    static func outgrowZones(_ count: Int) {
+        let buffers = (0..<count).map { _ in getBuffer(512) }
+        for buffer in [buffers[0], buffers[count - 1]] {
+            pointer(buffer).storeBytes(of: 1, toByteOffset: 512, as: UInt8.self)
+        }
+        for buffer in buffers { putBuffer(buffer) }
+    }
+
     /// Gets and puts plain memory between guard pages, each mistake once.
     static func useRaw() {
         let pool = BufferPool.shared

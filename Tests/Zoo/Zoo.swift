@@ -32,10 +32,12 @@ enum Zoo {
             Victim(truthAt: arguments[1], threads: threads, slots: slots).run()
         case "threads" where arguments.count == 2: Stress.useManyThreads(Int(arguments[1]) ?? 0)
         case "plugin" where arguments.count == 2: Stress.leakThroughPlugin(arguments[1])
+        case "libraries" where arguments.count == 2: Stress.loadLibraries(arguments[1])
         case "hoard" where arguments.count == 2: Stress.hoard(Int(arguments[1]) ?? 0)
         case "touch" where arguments.count == 2: await Touch.make(arguments[1])
         case "quarantine" where arguments.count == 2: Touch.measureQuarantine(Int(arguments[1]) ?? 1)
         case "exhaust" where arguments.count == 2: Touch.exhaust(Int(arguments[1]) ?? 0)
+        case "zones" where arguments.count == 2: Touch.outgrowZones(Int(arguments[1]) ?? 1)
         case "raw" where arguments.count == 1: Touch.useRaw()
         case "sampled-leak" where arguments.count == 2: Sampled.leak(Int(arguments[1]) ?? 0)
         case "sampled-threads" where arguments.count == 2: Sampled.leakOnThreads(Int(arguments[1]) ?? 0)
@@ -54,8 +56,8 @@ enum Zoo {
     private static func usage(_ reason: String) -> Never {
         let usage =
             "usage: zoo list | fault KIND PLACE | correct NAME | victim FILE THREADS SLOTS"
-            + " | threads N | plugin FILE | hoard N | signals nothing|pool|shared N | crash | touch NAME | quarantine N | exhaust N"
-            + " | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
+            + " | threads N | plugin FILE | libraries FOLDER | hoard N | signals nothing|pool|shared N | crash | touch NAME | quarantine N | exhaust N"
+            + " | zones N | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
         let bytes = Array("zoo: \(reason)\n\(usage)\n".utf8)
         write(STDERR_FILENO, bytes, bytes.count)
         exit(64)

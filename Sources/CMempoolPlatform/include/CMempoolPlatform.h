@@ -411,8 +411,9 @@ void cmempool_poison(void *_Nonnull base, size_t request, size_t limit, uint8_t 
 bool cmempool_poison_is_intact(const void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
 /// Fills at most `limit` bytes behind the request.
 void cmempool_fill_slack(void *_Nonnull base, size_t request, size_t capacity, size_t limit);
-/// Whether these are as they were, and the halves of the red zones that are the buffer's own.
-bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit);
+/// Whether these are as they were, and the halves of the red zones that are the buffer's own, if it has any.
+bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit,
+                                      bool has_zones);
 
 // MARK: - Other tools that watch memory
 
@@ -511,6 +512,8 @@ typedef struct cmempool_capture_options {
     uint32_t limit;
     /// Gives equal stacks equal identifiers; 0 if there is no room. May enter a new one only if `may_enter`.
     uint32_t (*_Nonnull identify)(const uint64_t *_Nonnull frames, uint32_t count, bool may_enter);
+    /// Told, before a new stack is identified, that images were loaded since the last time.
+    void (*_Nonnull did_load)(void);
     /// Takes a shard back when its thread ends.
     void (*_Nonnull take_shard)(intptr_t pool_index, uint64_t *_Nonnull shard);
     /// Counters: hits compared with libunwind, those that differed, captures that libunwind had to make although their
@@ -624,7 +627,11 @@ uint64_t cmempool_now(void);
 /// The value of an environment variable, or NULL if it is unset or the process runs with raised privileges.
 const char *_Nullable cmempool_secure_getenv(const char *_Nonnull name);
 
+/// Writes to standard error, and does without if that is gone: no signal comes of it. Any thread.
+void cmempool_print(const char *_Nonnull text, size_t bytes);
+
 /// Reserves file space and maps it writable, so that a full disk is an error number and never a signal. 0 or errno.
+/// A descriptor of -1 leaves it to the mapping alone, for which Linux 5.14 is needed.
 int cmempool_reserve(int descriptor, void *_Nonnull base, uint64_t offset, uint64_t bytes);
 
 #endif

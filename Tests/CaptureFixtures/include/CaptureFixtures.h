@@ -8,6 +8,8 @@
 
 typedef void (*fixture_body)(void *_Nullable context);
 
+/// Whether a sanitizer is linked in, whose functions without frame pointers are below the first one of every thread.
+bool fixture_is_sanitized(void);
 /// Whether the calls without frame pointers exist for this architecture; otherwise they are plain calls.
 bool fixture_has_frameless(void);
 /// Calls `body` from a function that leaves the frame pointer register alone.

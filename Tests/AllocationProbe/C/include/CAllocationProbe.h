@@ -1,4 +1,5 @@
-// Counts the heap allocations and the mutex locks of the program it is linked into, by standing before the C library's.
+// Counts heap allocations, mutex locks and system calls of the program it is linked into, by standing before the C library's
+// functions.
 #ifndef C_ALLOCATION_PROBE_H
 #define C_ALLOCATION_PROBE_H
 
@@ -8,5 +9,8 @@ _Bool probe_is_counting(void);
 unsigned long probe_allocation_count(void);
 /// Calls of pthread_mutex_lock and pthread_mutex_trylock since the program began.
 unsigned long probe_lock_count(void);
+/// Calls, since the program began, of the functions that are a system call each and that the pool or its recorder could make: of
+/// memory, files, waiting, signals, and `syscall` itself.
+unsigned long probe_system_call_count(void);
 
 #endif

@@ -2,45 +2,35 @@
 
 internal import MempoolRecording
 
-/// The facts about an ELF file that naming needs.
-struct ElfImage: Equatable {
-    /// Bytes of the NT_GNU_BUILD_ID note; empty without one.
-    var buildID: [UInt8] = []
-    /// Lowest address of its loadable segments as the file states it: 0 but for programs linked to a fixed address.
-    var lowestAddress: UInt64 = 0
-
+/// What identifies an ELF file.
+enum ElfBuildID {
     /// 64 segments are more than any linker makes; the note of a build-id is 36 bytes.
     private static let segmentLimit = 256
     private static let noteLimitBytes = 64 * 1024
     private static let noteBuildID: UInt32 = 3
 
-    /// Reads a 64-bit little-endian ELF file. Nil if it cannot be read or is none.
-    init?(path: String) {
-        guard let file = try? RecordingFile(path: path) else { return nil }
+    /// Bytes of the NT_GNU_BUILD_ID note of a 64-bit little-endian ELF file, empty without one. Nil if it cannot be read or is
+    /// no such file.
+    static func read(_ file: RecordingFile) -> [UInt8]? {
         let header = file.records(of: UInt8.self, count: 64, at: 0)
         // 7F 'E' 'L' 'F', class 64-bit, little-endian.
         guard header.count == 64, header.starts(with: [0x7F, 0x45, 0x4C, 0x46, 2, 1]) else { return nil }
-        let tableOffset = Int(clamping: Self.integer(header, 32, as: UInt64.self))
-        let entryBytes = Int(Self.integer(header, 54, as: UInt16.self))
-        let entryCount = min(Int(Self.integer(header, 56, as: UInt16.self)), Self.segmentLimit)
+        let tableOffset = Int(clamping: integer(header, 32, as: UInt64.self))
+        let entryBytes = Int(integer(header, 54, as: UInt16.self))
+        let entryCount = min(Int(integer(header, 56, as: UInt16.self)), segmentLimit)
         guard entryBytes >= 56 else { return nil }
-        var lowest = UInt64.max
         for index in 0..<entryCount {
             let (offset, overflow) = tableOffset.addingReportingOverflow(index * entryBytes)
             guard !overflow else { return nil }
             let entry = file.records(of: UInt8.self, count: 56, at: offset)
             guard entry.count == 56 else { return nil }
-            switch Self.integer(entry, 0, as: UInt32.self) {
-            case 1: lowest = min(lowest, Self.integer(entry, 16, as: UInt64.self))
-            case 4 where buildID.isEmpty:
-                let size = min(Int(clamping: Self.integer(entry, 32, as: UInt64.self)), Self.noteLimitBytes)
-                let start = Int(clamping: Self.integer(entry, 8, as: UInt64.self))
-                buildID = Self.buildID(inNotes: file.records(of: UInt8.self, count: size, at: start))
-            default: break
-            }
+            guard integer(entry, 0, as: UInt32.self) == 4 else { continue }
+            let size = min(Int(clamping: integer(entry, 32, as: UInt64.self)), noteLimitBytes)
+            let start = Int(clamping: integer(entry, 8, as: UInt64.self))
+            let identifier = buildID(inNotes: file.records(of: UInt8.self, count: size, at: start))
+            if !identifier.isEmpty { return identifier }
         }
-        // The program headers of a segment are aligned down to a page when it is loaded.
-        lowestAddress = lowest == .max ? 0 : lowest & ~0xFFF
+        return []
     }
 
     /// The description of the build-id note among the notes of a segment; empty if there is none.

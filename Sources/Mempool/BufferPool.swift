@@ -196,7 +196,10 @@ public final class BufferPool: Sendable {
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
         let generation = cmempool_load32(entry) &+ 1
         // Even: the slot was kept twice. One test that is always foretold.
-        guard _fastPath(generation & 1 == 1) else { return dropDuplicate(cache) }
+        guard _fastPath(generation & 1 == 1) else {
+            countDuplicate(cache)
+            return nil
+        }
         cmempool_store32(entry, generation)
         return Buffer(
             base: cmempool_base_at(cache, slot),
@@ -206,14 +209,12 @@ public final class BufferPool: Sendable {
         )
     }
 
-    /// Counts the second copy of a slot, which has left its magazine; see `PoolCore.isDuplicate(_:)`. Nil, so that the get goes
-    /// on where it takes longer.
+    /// Counts the second copy of a slot, which has left its magazine; see `PoolCore.isDuplicate(_:)`.
     @usableFromInline @inline(never)
-    static func dropDuplicate(_ cache: UnsafeMutablePointer<cmempool_cache>) -> Buffer? {
+    static func countDuplicate(_ cache: UnsafeMutablePointer<cmempool_cache>) {
         InterruptedCalls.around {
             _ = PoolRegistry.pool(at: Int(cache.pointee.pool_index))?.doublePuts.add(1, ordering: .relaxed)
         }
-        return nil
     }
 
     /// A put into the calling thread's magazine; false if something speaks against it.

@@ -195,9 +195,10 @@ public final class BufferPool: Sendable {
         let entry = cmempool_generation_at(cache, slot)
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
         let generation = cmempool_load32(entry) &+ 1
-        // Even: the slot was kept twice. One test that is always foretold.
+        // Even: the slot was kept twice; see `PoolCore.isDuplicate(_:)`. One test that is always foretold. The slow path counts it, so
+        // there is no call here for which registers would have to be saved.
         guard _fastPath(generation & 1 == 1) else {
-            countDuplicate(cache)
+            cmempool_magazine_push(magazine, slot)
             return nil
         }
         cmempool_store32(entry, generation)
@@ -207,14 +208,6 @@ public final class BufferPool: Sendable {
             shape: magazine.pointee.shape,
             ticket: UInt64(generation) &<< 32 | UInt64(slot)
         )
-    }
-
-    /// Counts the second copy of a slot, which has left its magazine; see `PoolCore.isDuplicate(_:)`.
-    @usableFromInline @inline(never)
-    static func countDuplicate(_ cache: UnsafeMutablePointer<cmempool_cache>) {
-        InterruptedCalls.around {
-            _ = PoolRegistry.pool(at: Int(cache.pointee.pool_index))?.doublePuts.add(1, ordering: .relaxed)
-        }
     }
 
     /// A put into the calling thread's magazine; false if something speaks against it.

@@ -417,8 +417,32 @@ typedef uintptr_t aligned_word_pair __attribute__((vector_size(2 * sizeof(uintpt
 /// The two words of a frame; at any address, like `stack_word`.
 typedef aligned_word_pair word_pair __attribute__((aligned(1)));
 
-static cmempool_memo *memo_of(cmempool_recorded_thread *thread, const stack_word *own, bool is_put) {
-    return &thread->memos[is_put][((uintptr_t)own >> 4 ^ own[1] >> 2 ^ own[1] >> 7) % CMEMPOOL_MEMOS];
+static inline __attribute__((always_inline)) cmempool_memo *memo_of(
+    cmempool_recorded_thread *thread, const stack_word *own, bool is_put
+) {
+    uint32_t place = (uint32_t)(uintptr_t)own + (uint32_t)own[1];
+    return &thread->memos[is_put][place * UINT32_C(0x9E3779B1) >> (32 - CMEMPOOL_MEMO_BITS)];
+}
+
+#if defined(__x86_64__)
+#define KEEP_IN_REGISTER(vector) __asm__("" : "+x"(vector))
+#elif defined(__aarch64__)
+#define KEEP_IN_REGISTER(vector) __asm__("" : "+w"(vector))
+#else
+#define KEEP_IN_REGISTER(vector)
+#endif
+
+/// Goes on to the next link, and gives what is other in the frame that it is of.
+///
+/// Where the frame lies is taken from the link before, not from the stack: nothing waits for anything. The frames lie further out
+/// than the caller's, so the memory is there. Each link is loaded once; it is the loads that take the time.
+static inline __attribute__((always_inline)) word_pair next_difference(
+    const cmempool_link **link, aligned_word_pair *expected
+) {
+    const word_pair *frame = (const word_pair *)(*expected)[0];
+    *expected = *(const aligned_word_pair *)++*link;
+    KEEP_IN_REGISTER(*expected);
+    return *frame ^ *expected;
 }
 
 /// The stack if it is that of the memo; else 0.
@@ -432,14 +456,13 @@ static inline __attribute__((always_inline)) uint32_t remembered(const cmempool_
     uintptr_t innermost = (own[0] ^ memo->links[0].next) | (own[1] ^ memo->links[0].address);
     word_pair others = {0, 0};
     const cmempool_link *link = memo->links, *last = link + count - 1;
-#pragma clang loop unroll_count(4)
-    while (link < last) {
-        // Where the frame lies is taken from the memo, not from the stack: nothing waits for anything. The frames lie further
-        // out than the caller's, so the memory is there.
-        const word_pair *frame = (const word_pair *)link->next;
-        link++;
-        others |= *frame ^ *(const aligned_word_pair *)link;
+    aligned_word_pair expected = *(const aligned_word_pair *)link;
+    // Eights: a stack that was cut at the usual limit has two of them and one frame more.
+    while (last - link >= 8) {
+        for (int i = 0; i < 8; i++) others |= next_difference(&link, &expected);
     }
+#pragma clang loop unroll(disable)
+    while (link < last) others |= next_difference(&link, &expected);
     uintptr_t differences = innermost | others[0] | others[1];
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (differences || memo->frame != (uintptr_t)own || memo->stack != stack) return 0;
@@ -571,15 +594,12 @@ static __attribute__((noinline)) uint32_t check_remembered(stack_word *own, uint
     return check_hit(cmempool_this_recorded_thread, own, stack);
 }
 
-// Small, and with calls at its end only: it saves no registers.
-__attribute__((noinline)) uint32_t cmempool_capture_stack_of(void *frame, bool is_put) {
+// Small, and with calls at its end only: it saves no registers. That a memo is of this frame also says that the frame lies on the
+// thread's own stack.
+static inline __attribute__((always_inline)) uint32_t capture_stack_of(void *frame, bool is_put) {
     stack_word *own = frame;
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
-    if (__builtin_expect(
-            !thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED) || (uintptr_t)own < thread->low ||
-                (uintptr_t)own > thread->high - 2 * sizeof(uintptr_t),
-            0
-        ))
+    if (__builtin_expect(!thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED), 0))
         return capture_by_key(own, is_put);
     uint32_t stack = remembered(memo_of(thread, own, is_put), own);
     if (__builtin_expect(!stack, 0)) return capture_by_key(own, is_put);
@@ -587,8 +607,12 @@ __attribute__((noinline)) uint32_t cmempool_capture_stack_of(void *frame, bool i
     return stack;
 }
 
+__attribute__((noinline)) uint32_t cmempool_capture_get(void *frame) { return capture_stack_of(frame, false); }
+
+__attribute__((noinline)) uint32_t cmempool_capture_put(void *frame) { return capture_stack_of(frame, true); }
+
 __attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
-    uint32_t stack = cmempool_capture_stack_of(__builtin_frame_address(0), false);
+    uint32_t stack = cmempool_capture_get(__builtin_frame_address(0));
     __asm__ volatile("" : "+r"(stack));
     return stack;
 }

@@ -115,7 +115,8 @@ final class PoolCore: Sendable {
         guard cmempool_magazine_has_slot(magazine) else { return nil }
         let slot = Int(cmempool_magazine_pop(magazine))
         guard !isDuplicate(slot) else { return nil }
-        return handOut(slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false, frame)
+        return handOut(
+            slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false, isPooled: true, frame)
     }
 
     private func get(
@@ -138,13 +139,15 @@ final class PoolCore: Sendable {
             }
         } while isDuplicate(slot)
         return handOut(
-            slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate, frame)
+            slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate, isPooled: true,
+            frame)
     }
 
     private func getOversized(_ size: Int, _ frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
         let (slot, capacity) = try oversized.allocate(size)
         return handOut(
-            slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true, frame)
+            slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true,
+            isPooled: false, frame)
     }
 
     /// Whether an idle slot was kept twice and is outstanding by its other copy; counts it then, and this copy is to be dropped.
@@ -160,7 +163,8 @@ final class PoolCore: Sendable {
 
     @inline(__always)
     private func handOut(
-        _ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, _ frame: UnsafeMutableRawPointer
+        _ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, isPooled: Bool,
+        _ frame: UnsafeMutableRawPointer
     ) -> Buffer {
         let generation = cmempool_load32(generations + slot) &+ 1
         cmempool_store32(generations + slot, generation)
@@ -181,6 +185,7 @@ final class PoolCore: Sendable {
                 pool: index,
                 bucketRow: bucketRow,
                 didAllocate: didAllocate,
+                isPooled: isPooled,
                 frame: frame
             )
             if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {

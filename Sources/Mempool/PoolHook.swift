@@ -16,6 +16,8 @@ package struct GetEvent {
     /// The bucket's index; the number of buckets for an oversized buffer.
     package var bucketRow: Int
     package var didAllocate: Bool
+    /// Whether the memory is a bucket's; oversized buffers' is their own.
+    package var isPooled: Bool
     /// The frame of the pool's outermost function: where the caller's stack begins.
     package var frame: UnsafeMutableRawPointer
 }

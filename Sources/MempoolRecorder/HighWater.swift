@@ -34,29 +34,36 @@ struct HighWater: @unchecked Sendable {
         * MemoryLayout<UInt64>.stride
 
     private let credits: UnsafeMutablePointer<UInt64>
-    /// Credits that no shard has, by row.
-    private let common: UnsafeMutablePointer<UInt64>
     private let shardWords: UnsafeMutablePointer<UInt64>
-    private let publishedShards: UnsafeMutablePointer<UInt64>
-    private let rows: UnsafeMutablePointer<BucketCounters>
-    private let lock: UnsafeMutablePointer<Guarded<Void>>
-    /// How many buffers one counted get stands for.
-    private let unit: UInt64
+    /// Never freed: the recorder lives as long as the process.
+    private let rare: UnsafeMutablePointer<Rare>
+
+    /// What gets and puts do without while there are credits; apart, as a get would copy it for the case that there are none.
+    private struct Rare: ~Copyable {
+        /// Credits that no shard has, by row.
+        let common: UnsafeMutablePointer<UInt64>
+        let publishedShards: UnsafeMutablePointer<UInt64>
+        let rows: UnsafeMutablePointer<BucketCounters>
+        let lock = Guarded(())
+        /// How many buffers one counted get stands for.
+        let unit: UInt64
+    }
 
     init?(file: RecordingFile, unit: Int) {
-        self.unit = UInt64(unit)
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let memory = mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
             return nil
         }
         credits = memory.assumingMemoryBound(to: UInt64.self)
-        common = credits + RecordingLimits.shards * Self.wordsPerShard
         shardWords = file.records(.shards, as: UInt64.self)
-        publishedShards = file.published(.shards)
-        rows = file.records(.counters, as: BucketCounters.self)
-        // Never freed: the recorder lives as long as the process.
-        lock = .allocate(capacity: 1)
-        lock.initialize(to: Guarded(()))
+        rare = .allocate(capacity: 1)
+        rare.initialize(
+            to: Rare(
+                common: credits + RecordingLimits.shards * Self.wordsPerShard,
+                publishedShards: file.published(.shards),
+                rows: file.records(.counters, as: BucketCounters.self),
+                unit: UInt64(unit)
+            ))
     }
 
     /// The pocket of a shard in a row, 0 or 1; the rest of its credits is the word behind it, as a signed number.
@@ -92,12 +99,14 @@ struct HighWater: @unchecked Sendable {
 
     /// Counts a get on a thread without a shard.
     func didGet(pool: Int, row: Int) {
-        let word = common + pool * HotLayout.rowsPerPool + row
+        let word = rare.pointee.common + pool * HotLayout.rowsPerPool + row
         if !Self.take(from: word) { getWithoutCredit(pool: pool, row: row, word) }
     }
 
     /// Counts a put on a thread without a shard.
-    func didPut(pool: Int, row: Int) { _ = cmempool_add64(common + pool * HotLayout.rowsPerPool + row, 1) }
+    func didPut(pool: Int, row: Int) {
+        _ = cmempool_add64(rare.pointee.common + pool * HotLayout.rowsPerPool + row, 1)
+    }
 
     /// Takes one credit if there is one.
     private static func take(from word: UnsafeMutablePointer<UInt64>) -> Bool {
@@ -131,11 +140,11 @@ struct HighWater: @unchecked Sendable {
 
     @inline(never)
     private func getWithoutCredit(pool: Int, row: Int, _ own: UnsafeMutablePointer<UInt64>) {
-        lock.pointee.withLock { (_: inout Void) in
+        rare.pointee.lock.withLock { (_: inout Void) in
             if Self.take(from: own) { return }
-            var found = Self.takeHalf(from: common + pool * HotLayout.rowsPerPool + row)
+            var found = Self.takeHalf(from: rare.pointee.common + pool * HotLayout.rowsPerPool + row)
             var others = 0
-            for index in 0..<Int(cmempool_load64_acquire(publishedShards)) {
+            for index in 0..<Int(cmempool_load64_acquire(rare.pointee.publishedShards)) {
                 let shard = shardWords + index * CounterShard.wordCount
                 guard shard[CounterShard.poolWord] == UInt64(pool) + 1 else { continue }
                 others += 1
@@ -144,8 +153,8 @@ struct HighWater: @unchecked Sendable {
             if found == 0 {
                 // The lock makes this the only writer.
                 found = others > Self.exactShardLimit ? Self.batch : 1
-                let mark = rows + pool * HotLayout.rowsPerPool + row
-                cmempool_store64(&mark.pointee.highWater, mark.pointee.highWater &+ found &* unit)
+                let mark = rare.pointee.rows + pool * HotLayout.rowsPerPool + row
+                cmempool_store64(&mark.pointee.highWater, mark.pointee.highWater &+ found &* rare.pointee.unit)
             }
             if found > 1 { _ = cmempool_add64(own, found - 1) }
         }

@@ -42,11 +42,15 @@ struct Ledger: @unchecked Sendable {
     @inline(__always)
     func record(_ slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
         if UInt64(slot) < cmempool_load64_acquire(published) { return records + slot }
-        return grow(toHold: slot)
+        return Self.grow(toHold: slot, file, records, published)
     }
 
+    /// Not of a ledger, which every get would have to copy for it.
     @inline(never)
-    private func grow(toHold slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+    private static func grow(
+        toHold slot: Int, _ file: Unmanaged<RecordingFile>, _ records: UnsafeMutablePointer<LedgerRecord>,
+        _ published: UnsafeMutablePointer<UInt64>
+    ) -> UnsafeMutablePointer<LedgerRecord>? {
         guard let room = file._withUnsafeGuaranteedRef({ $0.reserve(.ledger, count: slot + 1) }) else { return nil }
         // Racing threads publish growing numbers; the larger one stays.
         while true {
@@ -105,14 +109,15 @@ struct Ledger: @unchecked Sendable {
     func recordPut(
         _ record: UnsafeMutablePointer<LedgerRecord>, generation: UInt64, time: UInt64, stack: UInt32, isPoisoned: Bool
     ) {
-        if record.pointee.flags & HotLayout.kept != 0 { countKept(.max) }
+        if record.pointee.flags & HotLayout.kept != 0 { Self.countKept(.max, file) }
         begin(record, generation: generation)
         record.pointee.flags = record.pointee.flags & HotLayout.unzoned | (isPoisoned ? HotLayout.poisoned : 0)
         record.pointee.putTime = time
+        // Whole words, atomically: the compiler would store the changed half only, and who reads the word soon would wait.
         let stacks = HotLayout.word(HotLayout.stacksWord, of: record)
-        stacks.pointee = stacks.pointee & 0xFFFF_FFFF | UInt64(stack) &<< 32
+        cmempool_store64(stacks, stacks.pointee & 0xFFFF_FFFF | UInt64(stack) &<< 32)
         let threads = HotLayout.word(HotLayout.threadsWord, of: record)
-        threads.pointee = threads.pointee & 0xFFFF_FFFF | UInt64(cmempool_thread_id()) &<< 32
+        cmempool_store64(threads, threads.pointee & 0xFFFF_FFFF | UInt64(cmempool_thread_id()) &<< 32)
         end(record, generation: generation, HotLayout.returned)
     }
 
@@ -124,12 +129,12 @@ struct Ledger: @unchecked Sendable {
             UInt32(truncatingIfNeeded: present.generation) == generation
         else { return false }
         // A byte of its own, so readers see the record before or after, never torn.
-        if cmempool_or8(&records[slot].flags, HotLayout.kept) & HotLayout.kept == 0 { countKept(1) }
+        if cmempool_or8(&records[slot].flags, HotLayout.kept) & HotLayout.kept == 0 { Self.countKept(1, file) }
         return true
     }
 
     @inline(never)
-    private func countKept(_ change: UInt64) {
+    private static func countKept(_ change: UInt64, _ file: Unmanaged<RecordingFile>) {
         file._withUnsafeGuaranteedRef { _ = cmempool_add64(&$0.header.pointee.keptBuffers, change) }
     }
 

@@ -110,7 +110,7 @@ extension Recorder {
 
     /// A buffer's own function was called after the put.
     func didAccessAfterPut(_ access: AccessEvent) {
-        let stack = cmempool_capture_stack_of(access.frame, false)
+        let stack = cmempool_capture_get(access.frame)
         let generation = Self.fullGeneration(access.ticketGeneration, now: access.generation)
         var finding = FindingRecord()
         finding.kind = FindingKind.useAfterPut.rawValue

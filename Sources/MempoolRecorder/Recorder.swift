@@ -236,7 +236,7 @@ final class Recorder: Sendable {
     private func didGet(_ pointer: UnsafePointer<GetEvent>) {
         // Field by field: a copy of the whole would wait for the stores that have just made it.
         ledger.prepareGet(slot: pointer.pointee.slot, generation: pointer.pointee.generation)
-        let stack = cmempool_capture_stack_of(pointer.pointee.frame, false)
+        let stack = cmempool_capture_get(pointer.pointee.frame)
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
@@ -246,7 +246,7 @@ final class Recorder: Sendable {
         if let record = ledger.record(slot) {
             let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
             let capacity = pointer.pointee.capacity
-            let region = guarded?.region(ofSlot: slot)
+            let region = guarded == nil ? nil : guardedRegion(slot)
             // Where the last owner had it, unless that was between guard pages too.
             if cmempool_has_tools(), let home = region?.pointee.home ?? base { cmempool_tools_show(home, capacity) }
             if record.pointee.flags & HotLayout.poisoned != 0 { checkPoison(record, slot) }
@@ -268,25 +268,43 @@ final class Recorder: Sendable {
         } else {
             didDropGet(context)
         }
-        guard let row = counters(pool, bucketRow) else { return }
-        if pointer.pointee.didAllocate { atomicAdd(&row.pointee.allocations, weight) }
-        let bin = HotLayout.bin(of: request)
-        let bytes = UInt64(truncatingIfNeeded: request) &* weight
-        if row.pointee.capacity > 0, let shard = shard(pool) {
-            let words = HotLayout.row(bucketRow, of: shard)
-            cmempool_add64_unshared(words, weight)
-            cmempool_add64_unshared(words + 2, bytes)
-            cmempool_add64_unshared(shard + HotLayout.shardHistogram + bin, weight)
-            highWater.didGet(pool: pool, row: bucketRow, shard)
-        } else {
-            atomicAdd(&row.pointee.gets, weight)
-            atomicAdd(&row.pointee.requestedBytes, bytes)
-            if row.pointee.capacity == 0 {
-                atomicAdd(&row.pointee.handedOutBytes, UInt64(pointer.pointee.capacity) &* weight)
-            }
-            atomicAdd(histograms + pool * HotLayout.binCount + bin, weight)
-            highWater.didGet(pool: pool, row: bucketRow)
+        guard pointer.pointee.isPooled, !pointer.pointee.didAllocate, let shard = cmempool_shard(pool) else {
+            return countGet(pointer.pointee)
         }
+        countGet(pool, bucketRow, request, shard)
+    }
+
+    /// Counts a get in the thread's own counters.
+    @inline(__always)
+    private func countGet(_ pool: Int, _ bucketRow: Int, _ request: Int, _ shard: UnsafeMutablePointer<UInt64>) {
+        let words = HotLayout.row(bucketRow, of: shard)
+        cmempool_add64_unshared(words, weight)
+        cmempool_add64_unshared(words + 2, UInt64(truncatingIfNeeded: request) &* weight)
+        cmempool_add64_unshared(shard + HotLayout.shardHistogram + HotLayout.bin(of: request), weight)
+        highWater.didGet(pool: pool, row: bucketRow, shard)
+    }
+
+    /// Counts any get: the first one of a thread, of fresh memory, of an oversized buffer, of a pool beyond those that have counters.
+    @inline(never)
+    private func countGet(_ event: GetEvent) {
+        let pool = event.pool
+        guard let row = counters(pool, event.bucketRow) else { return }
+        if event.didAllocate { atomicAdd(&row.pointee.allocations, weight) }
+        if row.pointee.capacity > 0, let shard = shard(pool) {
+            return countGet(pool, event.bucketRow, event.request, shard)
+        }
+        atomicAdd(&row.pointee.gets, weight)
+        atomicAdd(&row.pointee.requestedBytes, UInt64(truncatingIfNeeded: event.request) &* weight)
+        if row.pointee.capacity == 0 {
+            atomicAdd(&row.pointee.handedOutBytes, UInt64(event.capacity) &* weight)
+        }
+        atomicAdd(histograms + (pool * HotLayout.binCount + HotLayout.bin(of: event.request)), weight)
+        highWater.didGet(pool: pool, row: event.bucketRow)
+    }
+
+    @inline(never)
+    private func guardedRegion(_ slot: Int) -> UnsafeMutablePointer<cmempool_region>? {
+        guarded?.region(ofSlot: slot)
     }
 
     /// The flag of a buffer that has no red zones; 0 for the others.
@@ -305,7 +323,7 @@ final class Recorder: Sendable {
 
     @inline(__always)
     private func didPut(_ pointer: UnsafePointer<PutEvent>) {
-        let stack = cmempool_capture_stack_of(pointer.pointee.frame, true)
+        let stack = cmempool_capture_put(pointer.pointee.frame)
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
             return didPutWrongCapacity(pointer.pointee, stack)
         }
@@ -317,7 +335,7 @@ final class Recorder: Sendable {
             let base = UnsafeMutableRawPointer(bitPattern: pointer.pointee.address)
             let request = Int(truncatingIfNeeded: record.pointee.request)
             let capacity = pointer.pointee.capacity
-            let region = guarded?.region(ofSlot: pointer.pointee.slot)
+            let region = guarded == nil ? nil : guardedRegion(pointer.pointee.slot)
             // What has guard pages needs no tool, and its capacity may reach beyond them.
             let hasTools = cmempool_has_tools() && region == nil
             if hasTools, let base { cmempool_tools_show(base, capacity) }
@@ -336,7 +354,7 @@ final class Recorder: Sendable {
             // While gets are sampled, a put by address may be that of any buffer.
             return
         }
-        countPut(pool, bucketRow)
+        countPut(pool, bucketRow, isPooled: pointer.pointee.isPooled)
     }
 
     /// A put with findings. They are made last: who is told of them finds the buffer put, and not a leak as well.
@@ -350,7 +368,7 @@ final class Recorder: Sendable {
         settle(
             pointer, record, UnsafeMutableRawPointer(bitPattern: event.address), Int(truncatingIfNeeded: owned.request),
             isGuarded: isGuarded, time: time, stack: stack)
-        countPut(event.pool, event.bucketRow)
+        countPut(event.pool, event.bucketRow, isPooled: event.isPooled)
         if let damage { addOverrun(owned, event.slot, damage, event.capacity, stack) }
         if time &- owned.getTime > heldLimit { addHeld(owned, event, time, stack) }
         if owned.context != 0 { scopes.didPut(owned.context) }
@@ -375,15 +393,24 @@ final class Recorder: Sendable {
 
     /// Counts the put of a whole buffer.
     @inline(__always)
-    private func countPut(_ pool: Int, _ bucketRow: Int) {
+    private func countPut(_ pool: Int, _ bucketRow: Int, isPooled: Bool) {
+        guard isPooled, let shard = cmempool_shard(pool) else { return countAnyPut(pool, bucketRow) }
+        countPut(bucketRow, shard)
+    }
+
+    /// Counts it in the thread's own counters.
+    @inline(__always)
+    private func countPut(_ bucketRow: Int, _ shard: UnsafeMutablePointer<UInt64>) {
+        cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
+        highWater.didPut(row: bucketRow, shard)
+    }
+
+    @inline(never)
+    private func countAnyPut(_ pool: Int, _ bucketRow: Int) {
         guard let row = counters(pool, bucketRow) else { return }
-        if row.pointee.capacity > 0, let shard = shard(pool) {
-            cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
-            highWater.didPut(row: bucketRow, shard)
-        } else {
-            atomicAdd(&row.pointee.puts, weight)
-            highWater.didPut(pool: pool, row: bucketRow)
-        }
+        if row.pointee.capacity > 0, let shard = shard(pool) { return countPut(bucketRow, shard) }
+        atomicAdd(&row.pointee.puts, weight)
+        highWater.didPut(pool: pool, row: bucketRow)
     }
 
     @inline(never)
@@ -436,7 +463,7 @@ final class Recorder: Sendable {
     }
 
     private func didRefuse(_ put: RefusedPut) {
-        let stack = cmempool_capture_stack_of(put.frame, true)
+        let stack = cmempool_capture_put(put.frame)
         var finding = FindingRecord()
         finding.pool = UInt32(put.pool)
         finding.issuingPool = UInt32(put.issuingPool)

@@ -30,6 +30,7 @@ private func readOptions() -> RecorderOptions {
 private func startRecorder(options: RecorderOptions) {
     for complaint in options.complaints { printLine(complaint) }
     guard options.level != .off else { return }
+    cmempool_find_clock()
     let unwinder = cmempool_load_unwinder()
     if unwinder != CMEMPOOL_UNWINDER_LIBUNWIND {
         printLine(

@@ -140,8 +140,8 @@ CMEMPOOL_INLINE void *_Nullable cmempool_base_at(const cmempool_cache *_Nonnull 
     return cache->bases[slot];
 }
 
-/// Asks for the cache line of an address before it is written; reads and changes nothing.
-CMEMPOOL_INLINE void cmempool_prefetch_for_write(const void *_Nonnull address) {
+/// Asks for the cache line of an address before it is written; reads and changes nothing, and any address will do.
+CMEMPOOL_INLINE void cmempool_prefetch_for_write(const void *_Nullable address) {
 #if defined(__x86_64__)
     // Processors without this instruction take it for one that does nothing.
     __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));

@@ -47,6 +47,12 @@ struct ExecCommand: DoctorCommand {
     private var command: [String] { Array(words.first == "--" ? words.dropFirst() : words[...]) }
 
     func validate() throws {
+        // What is captured for the program hides what the parser answers everywhere else.
+        switch words.first {
+        case "-h", "--help": throw CleanExit.helpRequest(Self.self)
+        case "--version": throw CleanExit.message(MempoolDoctor.configuration.version)
+        default: break
+        }
         // Without `--` the parser takes an option it does not know for the command.
         if let first = words.first, first != "--", first.hasPrefix("-") {
             throw ValidationError("Unknown option '\(first)'; write -- before the command")

@@ -209,11 +209,15 @@ package enum Analyzer {
         report.captureChecks = Int(clamping: header.captureChecks)
         report.captureMismatches = Int(clamping: header.captureMismatches)
         report.slowCaptures = Int(clamping: header.slowCaptures)
+        var calls = 0
         for row in recording.pools.flatMap(\.rows) {
-            for count in [row.gets, row.puts, row.wrongCapacityPuts, row.doublePuts] {
+            for count in [row.gets, row.puts] { calls = Counter.sum(calls, Int(clamping: count)) }
+            for count in [row.wrongCapacityPuts, row.doublePuts] {
                 report.captures = Counter.sum(report.captures, Int(clamping: count))
             }
         }
+        // Of gets and their puts only those that are watched are captured, of bad puts all.
+        report.captures = Counter.sum(report.captures, calls / report.sampleInterval)
         report.inProgress = scan.inProgress
         report.damage = recording.damage
         if report.level == "unknown" { report.damage.append("The level \(header.level) of the recorder is unknown.") }

@@ -51,6 +51,16 @@ struct SamplingTests {
                 + "The program was running when the snapshot was taken.")
     }
 
+    @Test func `Captures are those of the calls that were watched, and of all bad puts`() throws {
+        var fixture = fixture
+        fixture.countPairs(1280)
+        fixture.builder.count(pool: 0, row: 1) { $0.doublePuts = 3 }
+        #expect(try fixture.report().recorder?.captures == 23)
+        fixture.builder.header.level = RecorderLevel.full.rawValue
+        fixture.builder.header.sampleInterval = 1
+        #expect(try fixture.report().recorder?.captures == 2563)
+    }
+
     @Test func `At the other levels nothing is an estimate`() throws {
         var fixture = fixture
         fixture.builder.header.level = RecorderLevel.full.rawValue

@@ -347,6 +347,34 @@ struct AnalyzerTests {
         #expect(report(RecordedGroups.Limits()).notes == [])
     }
 
+    @Test func `Frames of all findings together are limited, and the worst findings keep theirs`() throws {
+        var builder = builder()
+        let words = (0..<20).map { UInt64(1000 + $0) }
+        let worst = builder.addStack([1] + words)
+        let next = builder.addStack([2] + words)
+        let last = builder.addStack([3] + words)
+        builder.addSlot(stack: worst, bucket: 2)
+        // Shown twice, so it counts twice.
+        builder.addSlot(stack: next, context: builder.addScope("one"))
+        builder.addSlot(stack: next, context: builder.addScope("two"))
+        builder.addSlot(stack: last, bucket: 0)
+        let recording = try Recording(path: directory.write(builder.bytes()))
+        func report(_ frames: Int) -> Report {
+            Analyzer.report(
+                of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer([:]),
+                limits: RecordedGroups.Limits(frames: frames))
+        }
+        func counts(_ report: Report) -> [Int?] { report.findings.map { $0.stacks.get?.count } }
+        #expect(counts(report(84)) == [21, 21, 21, 21] && report(84).notes == [])
+        #expect(counts(report(83)) == [21, 21, 21, 8])
+        #expect(counts(report(62)) == [21, 8, 8, 21])
+        let none = report(0)
+        #expect(counts(none) == [8, 8, 8, 8])
+        #expect(
+            none.notes == ["The report keeps to 0 frames: of 3 stacks it has the innermost 8."])
+        #expect(none.recorder?.frames == 10 && none.recorder?.damage == [])
+    }
+
     @Test func `Twenty thousand leaks at one line are sorted, shallow callers first`() throws {
         var builder = builder()
         let depth = 12
@@ -354,7 +382,11 @@ struct AnalyzerTests {
             let stack = [1, 2] + [UInt64](repeating: 4, count: depth) + [UInt64(1000 + index)]
             builder.addSlot(stack: builder.addStack(index == 7 ? [1, 2, 4] : stack))
         }
-        let findings = try report(builder, names: Self.names).findings
+        let recording = try Recording(path: directory.write(builder.bytes()))
+        let findings = Analyzer.report(
+            of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer(Self.names),
+            limits: RecordedGroups.Limits(frames: .max)
+        ).findings
         #expect(findings.count == 20_000)
         #expect(findings.first?.stacks.get == [Self.read, Self.main])
         let last = findings.dropFirst().compactMap { $0.stacks.get?.last?.function }

@@ -20,6 +20,8 @@ package struct Report: Codable, Equatable, Sendable {
     package var verdict: Verdict
     /// Why that verdict, one sentence.
     package var verdictReason: String
+    /// True if the verdict is inconclusive for no other reason than that no get was seen; nil otherwise.
+    package var recordedNoGet: Bool?
     /// The program that was observed; nil if no recording was there to tell.
     package var process: ProcessReport?
     /// Worst first.

@@ -110,6 +110,12 @@ package enum Sentences {
             + "listed as leaked."
     }
 
+    /// Why nothing is known of a process whose end nobody sees.
+    static func outlived(by processID: Int) -> String {
+        "Process \(processID) still ran when the program had ended, so what became of its buffers was not observed. Make the "
+            + "program wait for it, or keep its recording (--keep) and report on that later."
+    }
+
     /// The call that puts a buffer back: the plain function knows the default pool alone.
     private static func put(to pool: String) -> String {
         pool == "default" ? "putBuffer(buffer)" : "pool.put(buffer)"

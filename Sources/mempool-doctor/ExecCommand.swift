@@ -91,7 +91,8 @@ struct ExecCommand: DoctorCommand {
         return exitStatus(programEnd: observation.outcome.end, verdict: observation.verdict)
     }
 
-    /// One process is a plain report; a family of processes is a report each, headed by its number.
+    /// One process is a plain report; a family of processes is a line each, then the reports of those that are not healthy, headed
+    /// by their numbers.
     private func write(_ observation: Observation, to output: inout ReportOutput) throws {
         guard observation.diagnoses.count > 1 else {
             for entry in observation.diagnoses { try output.write(entry.diagnosis) }
@@ -105,10 +106,28 @@ struct ExecCommand: DoctorCommand {
             return
         }
         for entry in observation.diagnoses {
-            try output.write("Process \(entry.processID.map(String.init) ?? "of unknown number")\n")
+            let report = entry.diagnosis.report
+            let mark = VerdictMark(report.verdict, style: output.style)
+            let program = report.process?.executable.split(separator: "/").last.map { " (\($0))" } ?? ""
+            let text =
+                report.verdict == .findings
+                ? Sentences.plural(report.findings.count, "finding") : report.verdictReason
+            try output.write(
+                "\(mark.painted(mark.sign)) \(PlainText.clean("\(heading(entry.processID))\(program)  \(text)"))\n")
+        }
+        try output.write("\n")
+        for entry in observation.diagnoses {
+            let report = entry.diagnosis.report
+            // A helper that got no buffer has nothing to show.
+            guard report.verdict != .healthy, report.recordedNoGet != true else { continue }
+            try output.write(heading(entry.processID) + "\n")
             try output.write(entry.diagnosis)
             try output.write("\n")
         }
         try output.write("\(observation.diagnoses.count) recordings: \(observation.verdict.rawValue).\n")
+    }
+
+    private func heading(_ processID: Int32?) -> String {
+        "Process \(processID.map(String.init) ?? "of unknown number")"
     }
 }

@@ -510,6 +510,42 @@ struct AnalyzerTests {
             report.findings.first?.happened == "1 buffer was got here and not yet put; the program is still running.")
     }
 
+    @Test func `What still runs when nobody watches any more has no leaks and is not healthy`() throws {
+        var builder = builder()
+        builder.header.flags = 0
+        builder.header.processID = UInt32(getpid())
+        builder.addSlot(context: builder.addScope("open", hasEnded: false))
+        let path = try directory.write(builder.bytes(), to: "live.mempool")
+        let descriptor = open(path, O_RDONLY)
+        var map = mmap(nil, 4096, PROT_READ, MAP_SHARED, descriptor, 0)
+        defer { close(descriptor) }
+        var options = AnalysisOptions()
+        options.observationHasEnded = true
+        let report = try Analyzer.report(recordingAt: path, options: options)
+        #expect(report.verdict == .inconclusive && report.findings == [] && report.recordedNoGet == nil)
+        #expect(report.verdictReason == Sentences.outlived(by: Int(getpid())))
+        munmap(map, 4096)
+
+        // What a scope left behind, and what was found as it happened, stays.
+        builder.addSlot(request: 100, context: builder.addScope("ended"))
+        builder.addFinding(.foreignPut)
+        let second = try directory.write(builder.bytes(), to: "second.mempool")
+        let other = open(second, O_RDONLY)
+        map = mmap(nil, 4096, PROT_READ, MAP_SHARED, other, 0)
+        defer {
+            munmap(map, 4096)
+            close(other)
+        }
+        let findings = try Analyzer.report(recordingAt: second, options: options)
+        #expect(findings.findings.map(\.kind) == [.foreignPut, .leak])
+        #expect(findings.findings.last?.scope == "ended")
+        #expect(
+            findings.verdictReason
+                == "1 foreign put, 1 buffer leaked. The program is still running; buffers in use now are left out.")
+        // Without the flag all of it counts.
+        #expect(try Analyzer.report(recordingAt: second, options: AnalysisOptions()).findings.count == 3)
+    }
+
     // MARK: - Any bytes, many records
 
     @Test func `No mutation of a recording brings the analysis down`() throws {

@@ -72,6 +72,12 @@ package enum Analyzer {
         report.lateReturns = groups.scopes.lateReturns()
         report.recorder = recorder
         report.notes = notes(recording: recording, recorder: recorder, ending: ending, groups: groups)
+        if names.refusedNames > 0 {
+            report.notes.append(
+                "\(Sentences.plural(names.refusedNames, "name of a function is", "names of functions are")) shown as the linker "
+                    + "has them: to write them out would take too long or too much memory."
+            )
+        }
         report.sourceRoot = options.sourceRoot
         return report
     }

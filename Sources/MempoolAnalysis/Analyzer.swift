@@ -74,8 +74,8 @@ package enum Analyzer {
         report.notes = notes(recording: recording, recorder: recorder, ending: ending, groups: groups)
         if names.refusedNames > 0 {
             report.notes.append(
-                "\(Sentences.plural(names.refusedNames, "name of a function is", "names of functions are")) shown as the linker "
-                    + "has them: to write them out would take too long or too much memory."
+                "\(Sentences.plural(names.refusedNames, "name of a function is", "names of functions are")) shown in the "
+                    + "linker's form: the readable one would take too long or too much memory."
             )
         }
         report.sourceRoot = options.sourceRoot

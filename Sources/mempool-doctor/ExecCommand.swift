@@ -21,7 +21,8 @@ struct ExecCommand: DoctorCommand {
 
             EXIT STATUS
             The program's own, if it is not 0: 128+n if signal n killed it. Otherwise 0 healthy, 1 findings, \
-            2 inconclusive (no recording appeared, it cannot be read, or the program got no buffer). 127 command not found, 126 cannot be \
+            2 inconclusive (no recording appeared, it cannot be read, the program got no buffer, or a process that it \
+            started still ran when it had ended). 127 command not found, 126 cannot be \
             executed, 64 usage, 70 internal error.
 
             EXAMPLES

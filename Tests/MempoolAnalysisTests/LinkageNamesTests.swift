@@ -83,8 +83,8 @@ struct LinkageNamesTests {
         let report = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: Refusing())
         #expect(
             report.notes == [
-                "2 names of functions are shown as the linker has them: to write them out would take too long or too "
-                    + "much memory."
+                "2 names of functions are shown in the linker's form: the readable one would take too long or too much "
+                    + "memory."
             ])
     }
 }

@@ -42,7 +42,8 @@ let package = Package(
         .target(name: "MempoolRecorder", dependencies: ["Mempool", "MempoolRecording", "CMempoolPlatform"]),
 
         // From a recording to a report; none of this runs in the observed process.
-        .target(name: "MempoolAnalysis", dependencies: ["MempoolRecording"]),
+        .target(name: "CMempoolAnalysis"),
+        .target(name: "MempoolAnalysis", dependencies: ["MempoolRecording", "CMempoolAnalysis"]),
         .target(name: "MempoolReporters", dependencies: ["MempoolAnalysis"]),
 
         // The command and what it runs.

@@ -2,6 +2,9 @@
 # Sourced, not run: it sets `root` and changes into the checkout's top folder.
 # shellcheck shell=bash
 
+# A function that runs in $(...) ends at its first failure, as the script does: a failed build is no build.
+shopt -s inherit_errexit
+
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root" || exit 1
 

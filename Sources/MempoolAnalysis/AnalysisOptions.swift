@@ -17,6 +17,9 @@ package struct AnalysisOptions: Sendable {
     /// How processes ended, by their number, as far as the caller saw it. Only the end of the process that wrote the recording
     /// counts; a recording may be that of somebody else's child.
     package var observedEnds: [Int: ObservedEnd] = [:]
+    /// Whether the caller watches no longer. What a process that still runs has in use is then no leak, and nothing found is not
+    /// healthy: else the verdict would depend on the moment.
+    package var observationHasEnded = false
 
     package init() {}
 }

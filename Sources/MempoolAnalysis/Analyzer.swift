@@ -36,7 +36,10 @@ package enum Analyzer {
         groups.collect()
         let names = symbolizer.name(groups.words, in: recording.modules)
         let stacks = NamedStacks(words: groups.stacks, names: names, modules: recording.modules)
-        let findings = FindingBuilder(recording: recording, groups: groups, stacks: stacks, ending: ending).findings()
+        var findings = FindingBuilder(recording: recording, groups: groups, stacks: stacks, ending: ending).findings()
+        let outlives = options.observationHasEnded && ending.kind == .running && !ending.isSnapshot
+        // Whoever has them in use may put them yet; what outlived its scope will not be put by it.
+        if outlives { findings.removeAll { $0.kind == .leak && $0.scopeEnded != true } }
         for index in pools.indices {
             pools[index].report.kept = KeptReport(of: pools[index].number, groups: groups, stacks: stacks)
         }
@@ -47,8 +50,16 @@ package enum Analyzer {
         addNaming(to: &recorder, names: names, groups: groups)
 
         let (verdict, reason) = verdict(
-            findings: findings, recorder: recorder, ending: ending, pools: pools.map(\.report), scan: groups.scan)
+            findings: findings, recorder: recorder, ending: ending, pools: pools.map(\.report),
+            outlivingProcess: outlives ? Int(recording.header.processID) : nil)
         var report = Report(verdict: verdict, verdictReason: reason)
+        if verdict == .healthy, isWithoutGets(pools.map(\.report), groups.scan) {
+            report.recordedNoGet = true
+            // Estimated counters count what was watched alone.
+            report.declareInconclusive(
+                because: (recorder.isEstimate ? "No get was watched" : "The program got no buffer")
+                    + ", so nothing was observed." + sentence(stillRunning(ending)))
+        }
         report.process = ProcessReport(
             processID: Int(recording.header.processID), commandLine: recording.commandLine,
             executable: recording.executable, ending: ending,
@@ -61,31 +72,40 @@ package enum Analyzer {
         report.lateReturns = groups.scopes.lateReturns()
         report.recorder = recorder
         report.notes = notes(recording: recording, recorder: recorder, ending: ending, groups: groups)
+        if names.refusedNames > 0 {
+            report.notes.append(
+                "\(Sentences.plural(names.refusedNames, "name of a function is", "names of functions are")) shown in the "
+                    + "linker's form: the readable one would take too long or too much memory."
+            )
+        }
         report.sourceRoot = options.sourceRoot
         return report
     }
 
     // MARK: - Verdict
 
+    /// Of what was found; that there was nothing to find is told apart by `isWithoutGets`.
+    ///
+    /// - Parameter outlivingProcess: The number of the process, if it still runs and nobody will see its end.
     private static func verdict(
-        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding, pools: [PoolReport], scan: LedgerScan
+        findings: [Finding], recorder: RecorderReport, ending: ProcessEnding, pools: [PoolReport],
+        outlivingProcess: Int?
     ) -> (Report.Verdict, String) {
-        var running = ""
-        var soFar = "."
-        if ending.kind == .running {
-            running =
-                ending.isSnapshot
-                ? " The program was running when the snapshot was taken" : " The program is still running"
-            soFar = " so far."
-        }
+        let running = stillRunning(ending)
+        let soFar = ending.kind == .running ? " so far." : "."
         guard findings.isEmpty else {
             let partial = recorder.partial ? " The report is partial: not all of the recording could be read." : ""
             return (
                 .findings,
                 Sentences.summary(of: findings) + "." + partial
-                    + (running.isEmpty ? "" : running + ": buffers in use now count as leaks so far.")
+                    + (running.isEmpty
+                        ? ""
+                        : running
+                            + (outlivingProcess == nil
+                                ? ": buffers in use now count as leaks so far." : "; buffers in use now are left out."))
             )
         }
+        if let outlivingProcess { return (.inconclusive, Sentences.outlived(by: outlivingProcess)) }
         if recorder.level == RecorderLevel.off.name {
             return (.inconclusive, "The recorder was off, so nothing was observed.")
         }
@@ -106,19 +126,11 @@ package enum Analyzer {
         if recorder.partial {
             return (.inconclusive, "Nothing found, but parts of the recording could not be read.")
         }
-        // Sampled counters are estimates while the program runs.
-        let hasGets = pools.contains { $0.stats.gets > 0 || $0.stats.oversized > 0 }
-        if recorder.sampleInterval == 1, !hasGets, scan.outstanding == 0, scan.returned == 0 {
-            return (
-                .inconclusive,
-                "The program got no buffer, so nothing was observed." + (running.isEmpty ? "" : running + ".")
-            )
-        }
         if recorder.sampleInterval > 1 {
             return (
                 .healthy,
                 "Nothing found\(soFar) One get in \(Sentences.grouped(recorder.sampleInterval)) was watched, so a rare leak "
-                    + "may have been missed." + (running.isEmpty ? "" : running + ".")
+                    + "may have been missed." + sentence(running)
             )
         }
         if !running.isEmpty { return (.healthy, "Nothing found so far." + running + ".") }
@@ -134,6 +146,19 @@ package enum Analyzer {
         let purpose = kept > 0 ? ", but for \(Sentences.grouped(kept)) that the program keeps on purpose" : ""
         return (.healthy, "Every buffer that was got was put, once and whole\(purpose).")
     }
+
+    private static func isWithoutGets(_ pools: [PoolReport], _ scan: LedgerScan) -> Bool {
+        scan.outstanding == 0 && scan.returned == 0 && !pools.contains { $0.stats.gets > 0 || $0.stats.oversized > 0 }
+    }
+
+    /// That the program runs, to be added to a sentence; empty if it does not.
+    private static func stillRunning(_ ending: ProcessEnding) -> String {
+        guard ending.kind == .running else { return "" }
+        return ending.isSnapshot
+            ? " The program was running when the snapshot was taken" : " The program is still running"
+    }
+
+    private static func sentence(_ text: String) -> String { text.isEmpty ? "" : text + "." }
 
     private static func notes(
         recording: Recording, recorder: RecorderReport, ending: ProcessEnding, groups: RecordedGroups
@@ -209,11 +234,15 @@ package enum Analyzer {
         report.captureChecks = Int(clamping: header.captureChecks)
         report.captureMismatches = Int(clamping: header.captureMismatches)
         report.slowCaptures = Int(clamping: header.slowCaptures)
+        var calls = 0
         for row in recording.pools.flatMap(\.rows) {
-            for count in [row.gets, row.puts, row.wrongCapacityPuts, row.doublePuts] {
+            for count in [row.gets, row.puts] { calls = Counter.sum(calls, Int(clamping: count)) }
+            for count in [row.wrongCapacityPuts, row.doublePuts] {
                 report.captures = Counter.sum(report.captures, Int(clamping: count))
             }
         }
+        // Of gets and their puts only those that are watched are captured, of bad puts all.
+        report.captures = Counter.sum(report.captures, calls / report.sampleInterval)
         report.inProgress = scan.inProgress
         report.damage = recording.damage
         if report.level == "unknown" { report.damage.append("The level \(header.level) of the recorder is unknown.") }

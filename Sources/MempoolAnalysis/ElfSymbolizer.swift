@@ -1,18 +1,11 @@
 // Names addresses from the files of the process's images, after proving that the files on disk are those that ran.
 
 package import MempoolRecording
-internal import Runtime
-
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#endif
 
 /// The symbolizer that reports use: functions, source lines, inlined and async frames.
 ///
 /// A recording names the files that are read, so nothing in them is trusted. Of the toolchain's Runtime module only the demangler
-/// is used: its reader of ELF files ends the process at a damaged one.
+/// is used, by `LinkageNames`: its reader of ELF files ends the process at a damaged one.
 package struct ElfSymbolizer: Symbolizer {
     package init() {}
 
@@ -26,6 +19,15 @@ package struct ElfSymbolizer: Symbolizer {
     private struct Place {
         var word: UInt64
         var address: UInt64
+    }
+
+    /// What a file says of a word.
+    private struct KnownPlace {
+        var word: UInt64
+        var path: String
+        /// The function in memory.
+        var function: String
+        var location: DwarfLocation?
     }
 
     package func name(_ words: Set<UInt64>, in modules: [Recording.Module]) -> NamedAddresses {
@@ -49,6 +51,7 @@ package struct ElfSymbolizer: Symbolizer {
                 places[identity, default: (module, [])].places.append(place)
             }
         }
+        var found: [KnownPlace] = []
         // One file after the other, so that memory holds one at a time.
         for (module, places) in places.values {
             switch ModuleVerdict(of: module) {
@@ -57,80 +60,75 @@ package struct ElfSymbolizer: Symbolizer {
                     UnnamedModule(
                         path: module.path, reason: reason, explanation: explanation, frames: places.count))
             case .trusted(let file):
-                let unnamed = Self.name(places, in: module, file, &result)
+                let ofModule = Self.find(places, in: module, file)
+                found += ofModule
+                let unnamed = places.count - ofModule.count
                 // Nobody strips or links the libraries of the system.
                 guard unnamed > 0, !FrameOwnership.isSystemImage(module.path) else { continue }
                 result.unnamedModules.append(.stripped(path: module.path, frames: unnamed))
             }
         }
+        let names = LinkageNames(Set(found.flatMap { [$0.function] + ($0.location?.inlined.map(\.name) ?? []) }))
+        result.refusedNames = names.refused
+        for known in found { result.frames[known.word] = Self.frames(known, names) }
         result.unnamedModules += shared.map { .shared(path: $0, frames: $1) }
         // The same recording gives the same report.
         result.unnamedModules.sort { ($0.path, $0.reason.rawValue) < ($1.path, $1.reason.rawValue) }
         return result
     }
 
-    /// Names the places in one module. Returns how many have no name.
-    private static func name(
-        _ places: [Place], in module: Recording.Module, _ file: RecordingFile, _ result: inout NamedAddresses
-    ) -> Int {
+    /// What the file of one module says of places in it, but for those of which it has no function.
+    private static func find(_ places: [Place], in module: Recording.Module, _ file: RecordingFile) -> [KnownPlace] {
         let files = [file] + DebugFiles.of(file, buildID: module.buildID)
         let addresses = Set(places.map(\.address))
         let functions =
             files.lazy.compactMap { ElfSections($0, of: ElfSymbols.sectionNames) }
             .compactMap { ElfSymbols($0) }.first?.functions(at: addresses) ?? [:]
         let locations = files.lazy.compactMap { DwarfImage($0) }.first?.locations(of: Set(functions.keys)) ?? [:]
-        var unnamed = 0
-        for place in places {
-            guard let function = functions[place.address] else {
-                unnamed += 1
-                continue
+        return places.compactMap { place in
+            functions[place.address].map {
+                KnownPlace(word: place.word, path: module.path, function: $0, location: locations[place.address])
             }
-            result.frames[place.word] = frames(place.word, function, locations[place.address], path: module.path)
         }
-        return unnamed
     }
 
     // MARK: - Frames
 
     /// The frames of a word, innermost first: what was inlined, each at its own line, then the function in memory.
-    private static func frames(
-        _ word: UInt64, _ function: String, _ location: DwarfLocation?, path: String
-    ) -> [Frame] {
-        var place = location?.place
+    private static func frames(_ known: KnownPlace, _ names: LinkageNames) -> [Frame] {
+        var place = known.location?.place
         var frames: [Frame] = []
-        for call in location?.inlined ?? [] {
-            frames.append(frame(word, call.name, place, isInlined: true, path: path))
+        for call in known.location?.inlined ?? [] {
+            frames.append(frame(known, call.name, names, place, isInlined: true))
             place = call.call
         }
-        frames.append(frame(word, function, place, isInlined: false, path: path))
+        frames.append(frame(known, known.function, names, place, isInlined: false))
         return frames
     }
 
     private static func frame(
-        _ word: UInt64, _ linkageName: String, _ place: DwarfPlace?, isInlined: Bool, path: String
+        _ known: KnownPlace, _ linkageName: String, _ names: LinkageNames, _ place: DwarfPlace?, isInlined: Bool
     ) -> Frame {
-        let symbol = SymbolicatedBacktrace.Symbol(
-            imageIndex: 0, imageName: "", rawName: linkageName, offset: 0, sourceLocation: nil
-        )
+        let name = names[linkageName]
         let isGenerated = place?.file.hasSuffix("<compiler-generated>") ?? false
         // Line 0 says that nobody wrote the code; the function may still be the user's.
         let place = place.flatMap { $0.line > 0 && !isGenerated && !$0.file.isEmpty ? $0 : nil }
-        let demangled = Demangler.demangle(symbol.rawName)
-        let module = demangled.flatMap(FrameOwnership.swiftModule)
-        let isWritten = demangled.map(FrameOwnership.isWritten) ?? false
+        let module = name.full.flatMap(FrameOwnership.swiftModule)
+        let isWritten = name.full.map(FrameOwnership.isWritten) ?? false
         let isOwn =
-            module.map(FrameOwnership.ownModules.contains) ?? symbol.rawName.hasPrefix(FrameOwnership.ownPrefix)
+            module.map(FrameOwnership.ownModules.contains) ?? linkageName.hasPrefix(FrameOwnership.ownPrefix)
         let isSystem =
             !isOwn
-            && (module.map(FrameOwnership.systemModules.contains) ?? false || FrameOwnership.isSystemImage(path)
-                || FrameOwnership.isStartup(symbol.rawName))
+            && (module.map(FrameOwnership.systemModules.contains) ?? false || FrameOwnership.isSystemImage(known.path)
+                || FrameOwnership.isStartup(linkageName))
         return Frame(
-            function: FrameOwnership.readable(symbol.name, rawName: symbol.rawName, file: place?.file),
+            function: FrameOwnership.readable(name.readable, rawName: linkageName, file: place?.file),
             file: place?.file,
             line: place?.line,
             column: place.flatMap { $0.column > 0 ? $0.column : nil },
-            inlined: isInlined, async: word & StackWord.asyncBit != 0, module: ModuleTable.fileName(path),
-            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: !isWritten && (isGenerated || symbol.isSwiftThunk)
+            inlined: isInlined, async: known.word & StackWord.asyncBit != 0,
+            module: ModuleTable.fileName(known.path),
+            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: !isWritten && (isGenerated || name.isThunk)
         )
     }
 }
@@ -202,27 +200,3 @@ extension UnnamedModule {
         )
     }
 }
-
-/// Full demangling, which the Runtime module has no public call for.
-enum Demangler {
-    /// The full demangled form of a Swift symbol, nil for others.
-    static func demangle(_ name: String) -> String? {
-        guard name.hasPrefix("$s") || name.hasPrefix("$S") || name.hasPrefix("_T") || name.hasPrefix("$e") else {
-            return nil
-        }
-        var name = name
-        let text = name.withUTF8 { bytes in
-            bytes.withMemoryRebound(to: CChar.self) { demangleSymbol($0.baseAddress, UInt($0.count), nil, nil, 0) }
-        }
-        guard let text else { return nil }
-        defer { free(text) }
-        return String(cString: text)
-    }
-}
-
-/// Exported by libswiftCore for tools. All arguments are words, so that the Swift and the C convention agree.
-@_silgen_name("swift_demangle")
-private func demangleSymbol(
-    _ name: UnsafePointer<CChar>?, _ length: UInt, _ output: UnsafeMutablePointer<CChar>?,
-    _ outputSize: UnsafeMutablePointer<UInt>?, _ flags: UInt32
-) -> UnsafeMutablePointer<CChar>?

@@ -81,7 +81,13 @@ struct RecordedGroups {
         var groups = 64 * 1024
         /// Distinct addresses named. A large program has some thousands in its pool calls.
         var names = 64 * 1024
+        /// Frames of all findings together, counted as often as a finding shows them; of further stacks only the innermost
+        /// `shortStackWords`. A thousand findings of 128 frames with both stacks fit. A frame takes about 500 bytes as JSON.
+        var frames = 256 * 1024
     }
+
+    /// Words of a stack that is cut: the pool's own frames and the next callers.
+    static let shortStackWords = 8
 
     let limits: Limits
     /// More threads or notes of a group than these are not told apart.
@@ -158,13 +164,24 @@ struct RecordedGroups {
         for row in users.keys.sorted(by: { ($0.pool, $0.row) < ($1.pool, $1.row) }) {
             identifiers += mainUsers(of: row).map(\.stack)
         }
+        var uses: [UInt32: Int] = [:]
+        for identifier in identifiers { uses[identifier, default: 0] += 1 }
         var lost = 0
+        var cut = 0
+        var frames = 0
         var unasked: Set<UInt64> = []
         for identifier in identifiers where identifier != 0 && stacks[identifier] == nil {
-            guard let stack = recording.stack(identifier) else {
+            guard var stack = recording.stack(identifier) else {
                 stacks[identifier] = []
                 lost += 1
                 continue
+            }
+            let shown = stack.count * (uses[identifier] ?? 1)
+            if frames + shown <= limits.frames {
+                frames += shown
+            } else if stack.count > Self.shortStackWords {
+                stack.removeSubrange(Self.shortStackWords...)
+                cut += 1
             }
             stacks[identifier] = stack
             if words.count + stack.count <= limits.names { words.formUnion(stack) } else { unasked.formUnion(stack) }
@@ -174,6 +191,12 @@ struct RecordedGroups {
             notes.append(
                 "The report names \(Sentences.plural(words.count, "frame")), those of the worst findings; "
                     + "\(Sentences.grouped(unaskedWords)) more are left as addresses."
+            )
+        }
+        if cut > 0 {
+            notes.append(
+                "The report keeps to \(Sentences.plural(limits.frames, "frame")): of \(Sentences.plural(cut, "stack")) it has the "
+                    + "innermost \(Self.shortStackWords)."
             )
         }
         if lost > 0 { damage.append("\(Sentences.plural(lost, "stack")) could not be read.") }

@@ -38,7 +38,8 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     /// Stacks found by frame pointers that were compared with the unwinder's, and how many of them differed.
     package var captureChecks = 0
     package var captureMismatches = 0
-    /// Captures for which frame pointers did not do, so that the unwinder was asked, and all captures of gets and puts.
+    /// Captures for which frame pointers did not do, so that the unwinder was asked, and all captures of gets and puts: about
+    /// one for each interval of them at level sampled.
     package var slowCaptures = 0
     package var captures = 0
     /// Slots whose record was being written: by a live program now, by a dead one when it was killed.

@@ -20,6 +20,8 @@ package struct Report: Codable, Equatable, Sendable {
     package var verdict: Verdict
     /// Why that verdict, one sentence.
     package var verdictReason: String
+    /// True if the verdict is inconclusive for no other reason than that no get was seen; nil otherwise.
+    package var recordedNoGet: Bool?
     /// The program that was observed; nil if no recording was there to tell.
     package var process: ProcessReport?
     /// Worst first.
@@ -43,13 +45,9 @@ package struct Report: Codable, Equatable, Sendable {
 
     /// A report for a program that could not be observed.
     ///
-    /// - Parameters:
-    ///   - reason: one sentence, what was missing.
-    ///   - notes: what to do about it.
-    package static func inconclusive(because reason: String, notes: [String] = []) -> Report {
-        var report = Report(verdict: .inconclusive, verdictReason: reason)
-        report.notes = notes
-        return report
+    /// - Parameter reason: one sentence, what was missing.
+    package static func inconclusive(because reason: String) -> Report {
+        Report(verdict: .inconclusive, verdictReason: reason)
     }
 
     /// Turns a healthy verdict into an inconclusive one. Findings stay findings: they were seen.

@@ -110,12 +110,23 @@ package enum Sentences {
             + "listed as leaked."
     }
 
+    /// Why nothing is known of a process whose end nobody sees.
+    static func outlived(by processID: Int) -> String {
+        "Process \(processID) still ran when the program had ended, so what became of its buffers was not observed. Make the "
+            + "program wait for it, or keep its recording (--keep) and report on that later."
+    }
+
+    /// The call that puts a buffer back: the plain function knows the default pool alone.
+    private static func put(to pool: String) -> String {
+        pool == "default" ? "putBuffer(buffer)" : "pool.put(buffer)"
+    }
+
     /// What to do.
     static func advice(_ finding: Finding) -> String {
         switch finding.kind {
         case .leak where finding.isUnsampled == true: "Run with MEMPOOL_DEBUG=full: it names the place."
         case .leak:
-            "Put the buffer on every path out of the function, errors included: use withBuffer, or defer { putBuffer(buffer) } right after the get."
+            "Put the buffer on every path out of the function, errors included: use withBuffer, or defer { \(put(to: finding.pool)) } right after the get."
         case .doublePut:
             finding.reissued == true
                 ? "Decide which of the two puts owns the buffer and remove the other: the one who got it in between may have read or written a stranger's bytes."

@@ -20,6 +20,8 @@ package struct NamedAddresses: Sendable {
     package var frames: [UInt64: [Frame]] = [:]
     /// Why words have no names, by module.
     package var unnamedModules: [UnnamedModule] = []
+    /// Names of functions that are left as their files have them, as their readable forms have no bounds.
+    package var refusedNames = 0
 
     package init() {}
 }

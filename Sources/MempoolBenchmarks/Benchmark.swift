@@ -238,12 +238,15 @@ package struct Benchmark {
     private mutating func recorderCost() -> RecorderCost? {
         do {
             let recording = "\(options.directory)/outstanding.mempool"
-            // Also what a run that was broken off may have left in a directory that is not removed.
-            unlink(recording)
-            defer { unlink(recording) }
+            // Buffers that are never put are findings, so each of these recordings stays. Removed before, too: a run that was
+            // broken off may have left them in a directory that is not removed.
+            let bareRecording = "\(recording).bare"
+            func removeRecordings() { for path in [recording, bareRecording] { unlink(path) } }
+            removeRecordings()
+            defer { removeRecordings() }
             let firstGet = try firstGetNanoseconds()
             let asleep = try outstandingBytes(debug: Contender.asleep)
-            let bare = try outstandingBytes(debug: "\(Contender.recording),canary=0")
+            let bare = try outstandingBytes(debug: "\(Contender.recording),canary=0,recording=\(bareRecording)")
             let full = try outstandingBytes(debug: "\(Contender.recording),recording=\(recording)")
             let report = try ChildProcess.run(
                 nil, reportCommand + [recording], environment: ProcessEnvironment.own(with: ["MEMPOOL_DEBUG=off"])

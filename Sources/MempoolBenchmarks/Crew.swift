@@ -35,7 +35,7 @@ final class Crew: @unchecked Sendable {
         var calibration: UInt64 = 0
     }
 
-    /// Iterations of the calibration kernel: about 20 µs, short beside a sample and long beside reading the clock.
+    /// Iterations of the calibration kernel: about 10 µs, short beside a sample and long beside reading the clock.
     private static let calibrationIterations = 8000
 
     private let clock: CrewClock

@@ -133,7 +133,8 @@ struct WorkloadJob: Sendable {
         facts["plantedFaults"] = planted
         if let plant = options.plant {
             let places = PlantedFaults.sites(of: plant.kind).map(\.description).joined(separator: " and ")
-            lines.append("planted on purpose: \(grouped(planted)) times \(plant.kind.rawValue), at \(places)")
+            let often = planted == 1 ? "once" : "\(grouped(planted)) times"
+            lines.append("planted on purpose: \(plant.kind.rawValue) \(often), at \(places)")
         }
         return WorkloadSummary(name: info.name, lines: lines, facts: facts)
     }

@@ -21,7 +21,8 @@ struct ExecCommand: DoctorCommand {
 
             EXIT STATUS
             The program's own, if it is not 0: 128+n if signal n killed it. Otherwise 0 healthy, 1 findings, \
-            2 inconclusive (no recording appeared, it cannot be read, or the program got no buffer). 127 command not found, 126 cannot be \
+            2 inconclusive (no recording appeared, it cannot be read, the program got no buffer, or a process that it \
+            started still ran when it had ended). 127 command not found, 126 cannot be \
             executed, 64 usage, 70 internal error.
 
             EXAMPLES
@@ -47,6 +48,12 @@ struct ExecCommand: DoctorCommand {
     private var command: [String] { Array(words.first == "--" ? words.dropFirst() : words[...]) }
 
     func validate() throws {
+        // What is captured for the program hides what the parser answers everywhere else.
+        switch words.first {
+        case "-h", "--help": throw CleanExit.helpRequest(Self.self)
+        case "--version": throw CleanExit.message(MempoolDoctor.configuration.version)
+        default: break
+        }
         // Without `--` the parser takes an option it does not know for the command.
         if let first = words.first, first != "--", first.hasPrefix("-") {
             throw ValidationError("Unknown option '\(first)'; write -- before the command")
@@ -85,7 +92,8 @@ struct ExecCommand: DoctorCommand {
         return exitStatus(programEnd: observation.outcome.end, verdict: observation.verdict)
     }
 
-    /// One process is a plain report; a family of processes is a report each, headed by its number.
+    /// One process is a plain report; a family of processes is a line each, then the reports of those that are not healthy, headed
+    /// by their numbers.
     private func write(_ observation: Observation, to output: inout ReportOutput) throws {
         guard observation.diagnoses.count > 1 else {
             for entry in observation.diagnoses { try output.write(entry.diagnosis) }
@@ -99,10 +107,28 @@ struct ExecCommand: DoctorCommand {
             return
         }
         for entry in observation.diagnoses {
-            try output.write("Process \(entry.processID.map(String.init) ?? "of unknown number")\n")
+            let report = entry.diagnosis.report
+            let mark = VerdictMark(report.verdict, style: output.style)
+            let program = report.process?.executable.split(separator: "/").last.map { " (\($0))" } ?? ""
+            let text =
+                report.verdict == .findings
+                ? Sentences.plural(report.findings.count, "finding") : report.verdictReason
+            try output.write(
+                "\(mark.painted(mark.sign)) \(PlainText.clean("\(heading(entry.processID))\(program)  \(text)"))\n")
+        }
+        try output.write("\n")
+        for entry in observation.diagnoses {
+            let report = entry.diagnosis.report
+            // A helper that got no buffer has nothing to show.
+            guard report.verdict != .healthy, report.recordedNoGet != true else { continue }
+            try output.write(heading(entry.processID) + "\n")
             try output.write(entry.diagnosis)
             try output.write("\n")
         }
         try output.write("\(observation.diagnoses.count) recordings: \(observation.verdict.rawValue).\n")
+    }
+
+    private func heading(_ processID: Int32?) -> String {
+        "Process \(processID.map(String.init) ?? "of unknown number")"
     }
 }

@@ -19,11 +19,15 @@ struct Diagnosis {
     ///
     /// - Parameters:
     ///   - ends: how processes ended, by their number, as far as that was seen.
+    ///   - observationHasEnded: whether nobody will see the end of a process that still runs.
     ///   - sourceRoot: paths below it are shown relative to it.
-    init(recordingAt path: String, ends: [Int: ObservedEnd] = [:], sourceRoot: String?) {
+    init(
+        recordingAt path: String, ends: [Int: ObservedEnd] = [:], observationHasEnded: Bool = false, sourceRoot: String?
+    ) {
         var options = AnalysisOptions()
         options.sourceRoot = sourceRoot
         options.observedEnds = ends
+        options.observationHasEnded = observationHasEnded
         do {
             report = try Analyzer.report(recordingAt: path, options: options)
         } catch {
@@ -39,7 +43,12 @@ struct Observation {
     /// Never empty. More than one if the program started others that use the pool.
     var diagnoses: [(processID: Int32?, diagnosis: Diagnosis)]
 
-    var verdict: Report.Verdict { worstVerdict(diagnoses.map(\.diagnosis.report.verdict)) }
+    /// The worst of the processes. One that got no buffer says nothing about a family in which another one did: helpers that
+    /// contain the pool need not use it.
+    var verdict: Report.Verdict {
+        let users = diagnoses.map(\.diagnosis.report).filter { $0.recordedNoGet != true }
+        return worstVerdict(users.isEmpty ? [.inconclusive] : users.map(\.verdict))
+    }
 }
 
 /// Runs programs under observation.
@@ -73,7 +82,8 @@ struct Observer {
         var diagnoses: [(processID: Int32?, diagnosis: Diagnosis)] = []
         // The newest first: it saw the end of its process, and those before it in that process were replaced.
         for recording in place.recordings().reversed() {
-            var diagnosis = Diagnosis(recordingAt: recording.path, ends: ends, sourceRoot: sourceRoot)
+            var diagnosis = Diagnosis(
+                recordingAt: recording.path, ends: ends, observationHasEnded: true, sourceRoot: sourceRoot)
             // A path that is gone when the user reads it helps nobody.
             if place.kept == nil { diagnosis.report.recorder?.recording = "" }
             let processID =

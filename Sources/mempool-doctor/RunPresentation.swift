@@ -64,7 +64,7 @@ struct RunPresentation {
     private func text(for run: WorkloadRun) -> String {
         let count = run.diagnosis.report.findings.count
         if count > 0 {
-            return "\(count) finding\(count == 1 ? "" : "s")" + (run.summary?.lines.first.map { "; \($0)" } ?? "")
+            return Sentences.plural(count, "finding") + (run.summary?.lines.first.map { "; \($0)" } ?? "")
         }
         if let error = run.error { return "failed: \(error)" }
         if run.diagnosis.report.verdict == .inconclusive { return run.diagnosis.report.verdictReason }
@@ -101,30 +101,5 @@ struct RunPresentation {
             RunsDocument.Run(workload: $0.name, error: $0.error, report: $0.diagnosis.report)
         }
         try output.write(JSONReporter.render(RunsDocument(verdict: verdict, runs: entries)))
-    }
-}
-
-/// How a verdict looks in a line of text, in the signs and colours of a report.
-private struct VerdictMark {
-    /// Of the same width for every verdict.
-    let sign: String
-    /// What goes before the verdict's word: nothing where the word alone has to do.
-    let prefix: String
-    private let color: Int?
-
-    init(_ verdict: Report.Verdict, style: TextStyle) {
-        let (unicode, ascii, color) =
-            switch verdict {
-            case .healthy: ("✔", "ok", 32)
-            case .findings: ("✘", "!!", 31)
-            case .inconclusive: ("?", "??", 33)
-            }
-        sign = style.unicode ? unicode : ascii
-        prefix = style.unicode ? unicode + " " : ""
-        self.color = style.color ? color : nil
-    }
-
-    func painted(_ text: String) -> String {
-        color.map { "\u{1B}[1;\($0)m\(text)\u{1B}[0m" } ?? text
     }
 }

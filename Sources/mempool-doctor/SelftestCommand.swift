@@ -5,7 +5,6 @@ import FoundationEssentials
 import Glibc
 import MempoolAnalysis
 import MempoolReporters
-import MempoolReporters
 import MempoolWorkloads
 
 /// Plants every mistake on this machine and checks its report.

@@ -39,6 +39,14 @@ struct AnalysisFixture {
         }
     }
 
+    /// Counts gets and as many puts in the bucket 4096 of the first pool.
+    mutating func countPairs(_ count: UInt64) {
+        builder.count(pool: 0, row: 1) {
+            $0.gets = count
+            $0.puts = count
+        }
+    }
+
     /// Makes the recording a snapshot: its program runs at 110 seconds.
     mutating func becomeSnapshot() { builder.header.flags = RecordingHeader.snapshotFlag }
 

@@ -77,7 +77,11 @@ struct AnalyzerTests {
         let stack = builder.addStack([1, 2])
         builder.addSlot(stack: stack, pool: 0)
         builder.addSlot(stack: stack, pool: 1)
-        #expect(try report(builder, names: Self.names).findings.map(\.pool) == ["default", "network"])
+        let findings = try report(builder, names: Self.names).findings
+        #expect(findings.map(\.pool) == ["default", "network"])
+        // The plain function would put the second one into a wrong pool.
+        #expect(findings[0].advice.contains("defer { putBuffer(buffer) }"))
+        #expect(findings[1].advice.contains("defer { pool.put(buffer) }"))
     }
 
     @Test func `An oversized buffer counts with its request`() throws {
@@ -343,6 +347,34 @@ struct AnalyzerTests {
         #expect(report(RecordedGroups.Limits()).notes == [])
     }
 
+    @Test func `Frames of all findings together are limited, and the worst findings keep theirs`() throws {
+        var builder = builder()
+        let words = (0..<20).map { UInt64(1000 + $0) }
+        let worst = builder.addStack([1] + words)
+        let next = builder.addStack([2] + words)
+        let last = builder.addStack([3] + words)
+        builder.addSlot(stack: worst, bucket: 2)
+        // Shown twice, so it counts twice.
+        builder.addSlot(stack: next, context: builder.addScope("one"))
+        builder.addSlot(stack: next, context: builder.addScope("two"))
+        builder.addSlot(stack: last, bucket: 0)
+        let recording = try Recording(path: directory.write(builder.bytes()))
+        func report(_ frames: Int) -> Report {
+            Analyzer.report(
+                of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer([:]),
+                limits: RecordedGroups.Limits(frames: frames))
+        }
+        func counts(_ report: Report) -> [Int?] { report.findings.map { $0.stacks.get?.count } }
+        #expect(counts(report(84)) == [21, 21, 21, 21] && report(84).notes == [])
+        #expect(counts(report(83)) == [21, 21, 21, 8])
+        #expect(counts(report(62)) == [21, 8, 8, 21])
+        let none = report(0)
+        #expect(counts(none) == [8, 8, 8, 8])
+        #expect(
+            none.notes == ["The report keeps to 0 frames: of 3 stacks it has the innermost 8."])
+        #expect(none.recorder?.frames == 10 && none.recorder?.damage == [])
+    }
+
     @Test func `Twenty thousand leaks at one line are sorted, shallow callers first`() throws {
         var builder = builder()
         let depth = 12
@@ -350,7 +382,11 @@ struct AnalyzerTests {
             let stack = [1, 2] + [UInt64](repeating: 4, count: depth) + [UInt64(1000 + index)]
             builder.addSlot(stack: builder.addStack(index == 7 ? [1, 2, 4] : stack))
         }
-        let findings = try report(builder, names: Self.names).findings
+        let recording = try Recording(path: directory.write(builder.bytes()))
+        let findings = Analyzer.report(
+            of: recording, options: AnalysisOptions(), symbolizer: TableSymbolizer(Self.names),
+            limits: RecordedGroups.Limits(frames: .max)
+        ).findings
         #expect(findings.count == 20_000)
         #expect(findings.first?.stacks.get == [Self.read, Self.main])
         let last = findings.dropFirst().compactMap { $0.stacks.get?.last?.function }
@@ -472,6 +508,42 @@ struct AnalyzerTests {
             report.verdictReason.hasSuffix("The program is still running: buffers in use now count as leaks so far."))
         #expect(
             report.findings.first?.happened == "1 buffer was got here and not yet put; the program is still running.")
+    }
+
+    @Test func `What still runs when nobody watches any more has no leaks and is not healthy`() throws {
+        var builder = builder()
+        builder.header.flags = 0
+        builder.header.processID = UInt32(getpid())
+        builder.addSlot(context: builder.addScope("open", hasEnded: false))
+        let path = try directory.write(builder.bytes(), to: "live.mempool")
+        let descriptor = open(path, O_RDONLY)
+        var map = mmap(nil, 4096, PROT_READ, MAP_SHARED, descriptor, 0)
+        defer { close(descriptor) }
+        var options = AnalysisOptions()
+        options.observationHasEnded = true
+        let report = try Analyzer.report(recordingAt: path, options: options)
+        #expect(report.verdict == .inconclusive && report.findings == [] && report.recordedNoGet == nil)
+        #expect(report.verdictReason == Sentences.outlived(by: Int(getpid())))
+        munmap(map, 4096)
+
+        // What a scope left behind, and what was found as it happened, stays.
+        builder.addSlot(request: 100, context: builder.addScope("ended"))
+        builder.addFinding(.foreignPut)
+        let second = try directory.write(builder.bytes(), to: "second.mempool")
+        let other = open(second, O_RDONLY)
+        map = mmap(nil, 4096, PROT_READ, MAP_SHARED, other, 0)
+        defer {
+            munmap(map, 4096)
+            close(other)
+        }
+        let findings = try Analyzer.report(recordingAt: second, options: options)
+        #expect(findings.findings.map(\.kind) == [.foreignPut, .leak])
+        #expect(findings.findings.last?.scope == "ended")
+        #expect(
+            findings.verdictReason
+                == "1 foreign put, 1 buffer leaked. The program is still running; buffers in use now are left out.")
+        // Without the flag all of it counts.
+        #expect(try Analyzer.report(recordingAt: second, options: AnalysisOptions()).findings.count == 3)
     }
 
     // MARK: - Any bytes, many records

@@ -39,6 +39,8 @@ struct SamplingTests {
     }
 
     @Test func `Healthy says how much was watched`() throws {
+        var fixture = fixture
+        fixture.countPairs(100)
         #expect(try fixture.report().verdict == .healthy)
         #expect(
             try fixture.report().verdictReason
@@ -49,6 +51,28 @@ struct SamplingTests {
             try running.report().verdictReason
                 == "Nothing found so far. One get in 128 was watched, so a rare leak may have been missed. "
                 + "The program was running when the snapshot was taken.")
+    }
+
+    @Test func `Without gets nothing was observed, at this level too`() throws {
+        var fixture = fixture
+        let exact = try fixture.report()
+        #expect(exact.verdict == .inconclusive && exact.recordedNoGet == true)
+        #expect(exact.verdictReason == "The program got no buffer, so nothing was observed.")
+        // What was counted for the gets that were watched says nothing about the others.
+        fixture.builder.header.flags = RecordingHeader.estimatedCountersFlag
+        let estimated = try fixture.report()
+        #expect(estimated.verdict == .inconclusive && estimated.recordedNoGet == true)
+        #expect(estimated.verdictReason == "No get was watched, so nothing was observed.")
+    }
+
+    @Test func `Captures are those of the calls that were watched, and of all bad puts`() throws {
+        var fixture = fixture
+        fixture.countPairs(1280)
+        fixture.builder.count(pool: 0, row: 1) { $0.doublePuts = 3 }
+        #expect(try fixture.report().recorder?.captures == 23)
+        fixture.builder.header.level = RecorderLevel.full.rawValue
+        fixture.builder.header.sampleInterval = 1
+        #expect(try fixture.report().recorder?.captures == 2563)
     }
 
     @Test func `At the other levels nothing is an estimate`() throws {

@@ -31,6 +31,8 @@ import Testing
         #expect(sizes.compactMap { $0["size"] as? Int } == [512, 65536])
         let recorder = try #require(json["recorder"] as? [String: Any])
         #expect(recorder["buffers"] as? Int == 10_000)
+        let left = try? FileManager.default.contentsOfDirectory(atPath: scratch.file("runtime/mempool"))
+        #expect(left ?? [] == [], "recordings that nobody removes")
         for key in ["firstGetNanoseconds", "residentBytes", "recordingBytes", "reportSeconds", "reportPeakBytes"] {
             #expect(recorder[key] as? Double ?? 0 > 0, "\(key)")
         }

@@ -85,7 +85,7 @@ struct DoctorProcess {
     }
 
     /// - Parameters:
-    ///   - environment: added to PATH, a UTF-8 locale and TMPDIR in `scratch`; nothing else is inherited.
+    ///   - environment: added to PATH, a UTF-8 locale, TMPDIR and XDG_RUNTIME_DIR in `scratch`; nothing else is inherited.
     ///   - terminal: the path of a pseudoterminal that becomes the controlling terminal and all three streams.
     ///   - ignoredSignal: a signal that the doctor finds ignored when it starts.
     ///   - executable: another one than the build's.
@@ -103,8 +103,13 @@ struct DoctorProcess {
         streams = UUID().uuidString
         let temporary = scratch.file("tmp")
         try FileManager.default.createDirectory(atPath: temporary, withIntermediateDirectories: true)
-        let variables = ["PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": temporary]
-            .merging(environment) { $1 }
+        // What programs record that have findings stays there, and goes with `scratch`.
+        let runtime = scratch.file("runtime")
+        try FileManager.default.createDirectory(atPath: runtime, withIntermediateDirectories: true)
+        let variables = [
+            "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": temporary, "XDG_RUNTIME_DIR": runtime,
+        ]
+        .merging(environment) { $1 }
 
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)

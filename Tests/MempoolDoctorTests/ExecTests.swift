@@ -346,7 +346,7 @@ import Testing
         #expect(ending["status"] == nil)
 
         let text = try exec(script, options: ["--keep", "again"], fixture: stranger)
-        #expect(text.output.hasPrefix("Process 2000000000\n"))
+        #expect(text.output.hasPrefix("✔ Process 2000000000  Nothing was outstanding when the program died.\n"))
     }
 
     @Test(arguments: [[], ["--keep", "kept"]])
@@ -435,7 +435,62 @@ import Testing
 
         let text = try exec(script)
         #expect(text.status == 1)
-        #expect(text.output.hasPrefix("Process 11\n"))
-        #expect(text.output.hasSuffix("\n2 recordings: findings.\n"))
+        let report = try doctor("report", findings, in: scratch).output
+            .split(separator: "\n", omittingEmptySubsequences: false).filter { !$0.hasPrefix("  Recording: ") }
+            .joined(separator: "\n")
+        #expect(
+            text.output == """
+                ✔ Process 11  Every buffer that was got was put, once and whole.
+                ✘ Process 12  1 finding
+
+                Process 12
+                \(report)
+                2 recordings: findings.
+
+                """)
+    }
+
+    @Test func `A process that got no buffer leaves a family as healthy as the others are`() throws {
+        let idle = try scratch.recording(RecordingFixture.bytes(hasGet: false), "idle.mempool")
+        let helped = try exec("record 11; FIXTURE='\(idle)'; record 12")
+        #expect(
+            helped
+                == DoctorResult(
+                    status: 0,
+                    output: """
+                        ✔ Process 11  Every buffer that was got was put, once and whole.
+                        ? Process 12  The program got no buffer, so nothing was observed.
+
+                        2 recordings: healthy.
+
+                        """, errors: ""))
+        let json = try exec("record 11; FIXTURE='\(idle)'; record 12", options: ["--format", "json"])
+        let runs = try #require(json.json?["runs"] as? [[String: Any]])
+        #expect(runs.map { ($0["report"] as? [String: Any])?["recordedNoGet"] as? Bool } == [nil, true])
+        // Alone or among its likes it proves nothing.
+        #expect(try exec("record 11", fixture: idle).status == 2)
+        #expect(try exec("record 11; record 12", fixture: idle).status == 2)
+        #expect(
+            try exec("record 11; FIXTURE='\(try scratch.findingsRecording())'; record 12", fixture: idle).status == 1)
+    }
+
+    @Test func `A process that outlives the program is inconclusive, whatever it holds at that moment`() throws {
+        let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":1000000000}")
+        // Until the recording can be read.
+        let script = """
+            \(program.map { "'\($0)'" }.joined(separator: " ")) > /dev/null 2>&1 &
+            echo $! > number
+            until '\(program[0])' report kept > /dev/null 2>&1; [ $? -ne 2 ]; do sleep 0.05; done
+            """
+        let result = try exec(script, options: ["--keep", "kept", "--format", "json"])
+        let number = try #require(Int32(try scratch.read("number").trimmingCharacters(in: .newlines)))
+        kill(number, SIGKILL)
+        #expect(result.status == 2)
+        let report = try decoded(result.output)
+        #expect(report.process?.ending.kind == .running)
+        #expect(
+            report.verdictReason
+                == "Process \(number) still ran when the program had ended, so what became of its buffers was not observed. "
+                + "Make the program wait for it, or keep its recording (--keep) and report on that later.")
     }
 }

@@ -8,7 +8,7 @@ enum RecordingFixture {
     /// A recording of a program that got and put a buffer, made `foreignPuts` foreign puts, and exited cleanly unless it is said otherwise.
     static func bytes(
         foreignPuts: UInt64 = 0, version: UInt32 = RecordingLayout.version, processID: UInt32 = 0,
-        isCleanExit: Bool = true
+        isCleanExit: Bool = true, hasGet: Bool = true
     ) -> Data {
         var header = RecordingHeader()
         header.magic = RecordingLayout.magic
@@ -53,7 +53,7 @@ enum RecordingFixture {
         data.append(Data(count: RecordingLayout.headerBytes + RecordingLayout.pageBytes - data.count))
         // The ledger is the last section.
         var slot = LedgerRecord()
-        slot.sequence = 1 << 2 | LedgerState.returned.rawValue
+        if hasGet { slot.sequence = 1 << 2 | LedgerState.returned.rawValue }
         withUnsafeBytes(of: slot) { data.append(contentsOf: $0) }
         return data
     }

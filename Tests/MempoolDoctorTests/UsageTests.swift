@@ -21,6 +21,20 @@ import Testing
         )
     }
 
+    @Test(arguments: [["exec", "--help"], ["exec", "-h"], ["exec", "--format", "json", "--help"]])
+    func `Help of exec is asked for as that of every command`(arguments: [String]) throws {
+        let result = try DoctorProcess(arguments, in: scratch).finish()
+        #expect(result.status == 0 && result.errors == "")
+        #expect(result.output == (try doctor("help", "exec", in: scratch).output))
+    }
+
+    @Test(arguments: ["run", "exec", "report", "selftest", "bench"])
+    func `Each command knows the version`(command: String) throws {
+        #expect(
+            try doctor(command, "--version", in: scratch)
+                == DoctorResult(status: 0, output: "mempool-doctor 0.1.0\n", errors: ""))
+    }
+
     @Test func `Without arguments the help is shown`() throws {
         let bare = try doctor(in: scratch)
         #expect(bare.status == 0)

@@ -109,7 +109,8 @@ struct TextReporterTests {
     }
 
     @Test func `A report of what could not be observed is short`() {
-        let report = Report.inconclusive(because: "No recording appeared.", notes: ["Build the program with the pool."])
+        var report = Report.inconclusive(because: "No recording appeared.")
+        report.notes = ["Build the program with the pool."]
         #expect(
             TextReporter.render(report, style: TextStyle(unicode: false)) == """
                 INCONCLUSIVE: No recording appeared.

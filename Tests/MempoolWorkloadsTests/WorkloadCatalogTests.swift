@@ -110,8 +110,9 @@ import Testing
                         #expect(stats.discarded == (isBadPut ? UInt64(planted) : 0))
                         #expect(summary.facts["operations"] == 20)
                         let sites = PlantedFaults.sites(of: kind).map(\.description).joined(separator: " and ")
+                        let often = planted == 1 ? "once" : "\(planted) times"
                         #expect(
-                            summary.lines.last == "planted on purpose: \(planted) times \(kind.rawValue), at \(sites)")
+                            summary.lines.last == "planted on purpose: \(kind.rawValue) \(often), at \(sites)")
                     }
                 }
             }

@@ -3,6 +3,7 @@
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc
+internal import Mempool
 internal import MempoolRecording
 
 extension Recorder {
@@ -27,19 +28,9 @@ extension Recorder {
 
     /// Completes the recording, says what was found, and ends the process with the chosen status if there was nothing else.
     func processWillExit(_ status: CInt) {
-        checkIdleMemory()
-        refreshModules()
-        let groups = findingGroups()
-        let inUse = sampling?.enterTotals() ?? 0
-        let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
-        let header = file.header
-        let now = cmempool_now()
-        header.pointee.lastMonotonic = now
-        header.pointee.endMonotonic = now
-        header.pointee.exitStatus = status
-        header.pointee.flags |= RecordingHeader.cleanExitFlag
-        file.close()
-        let dropped = header.pointee.dropped.ledger
+        // All of this takes locks, for which a signal handler of this thread would wait for ever.
+        let (groups, outstanding) = InterruptedCalls.around { complete(status) }
+        let dropped = file.header.pointee.dropped.ledger
         if dropped > 0, !options.isQuiet {
             // Without this line, silence would look like health.
             printLine(
@@ -58,6 +49,25 @@ extension Recorder {
         }
         if !options.isQuiet { printBlock(groups) }
         replace(status)
+    }
+
+    /// Makes the last entries and closes the file.
+    ///
+    /// - Returns: What was found, worst first; and how many buffers are outstanding, which is known while gets are sampled.
+    private func complete(_ status: CInt) -> (groups: [Group], outstanding: UInt64) {
+        checkIdleMemory()
+        refreshModules()
+        let groups = findingGroups()
+        let inUse = sampling?.enterTotals() ?? 0
+        let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
+        let header = file.header
+        let now = cmempool_now()
+        header.pointee.lastMonotonic = now
+        header.pointee.endMonotonic = now
+        header.pointee.exitStatus = status
+        header.pointee.flags |= RecordingHeader.cleanExitFlag
+        file.close()
+        return (groups, outstanding)
     }
 
     /// Ends the process with the status that was chosen for findings, if its own would be 0.

@@ -142,3 +142,13 @@ int fallocate(int descriptor, int mode, off_t offset, off_t bytes) {
     }
     return (int)syscall(SYS_fallocate, descriptor, mode, offset, bytes);
 }
+
+static fixture_body ftruncate_watcher;
+
+void fixture_watch_ftruncate(fixture_body body) { ftruncate_watcher = body; }
+
+// As above.
+int ftruncate(int descriptor, off_t bytes) {
+    if (ftruncate_watcher) ftruncate_watcher(NULL);
+    return (int)syscall(SYS_ftruncate, descriptor, bytes);
+}

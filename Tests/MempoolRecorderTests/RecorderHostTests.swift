@@ -1,5 +1,7 @@
 // What a program may do to the recorder within it without harm to either: its descriptors, its signals, its limits, its end.
 
+import CMempoolPlatform
+import CaptureFixtures
 import Foundation
 import Mempool
 import MempoolRecording
@@ -301,6 +303,16 @@ struct RecorderHostTests {
                     }
                     _ = try? Diagnostics.check()
                 }
+    @Test("a handler that comes while the recorder ends finds its thread inside of the pool")
+    func handlerAtTheEnd() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            record("full,quiet")
+            leakHere(1)
+            fixture_watch_ftruncate { _ in _exit(cmempool_enter() ? 97 : 0) }
+            exit(98)
+        }
+    }
+
                 isOver.withLock { $0 = true }
             }
             while worker.withLock({ $0 == nil }) { usleep(100) }

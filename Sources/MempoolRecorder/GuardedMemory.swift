@@ -104,7 +104,8 @@ final class GuardedMemory: Sendable {
                 base: region.pointee.base, pool: Int(region.pointee.pool),
                 bucketRow: Int(region.pointee.bucket_row), capacity: Int(region.pointee.capacity)
             )
-        }
+        },
+        home: { slot in shared?.region(ofSlot: slot)?.pointee.home }
     )
 
     // MARK: - For the recorder

@@ -16,15 +16,19 @@ static pthread_key_t thread_key;
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
 static bool has_thread_key;
 
-static void thread_ended(void *thread) {
-    // Another key's destructor may use the pool after this one; the pool then registers the thread again.
-    ((cmempool_thread *)thread)->is_registered = 0;
+static void thread_ended(void *pointer) {
+    cmempool_thread *thread = pointer;
+    // Other keys' destructors may use the pool after this one, in the last of the C library's rounds too. The thread does without
+    // caches then: nobody would take them back before its memory goes.
+    thread->has_ended = 1;
+    thread->is_registered = 0;
     cmempool_thread_exit(thread);
 }
 
 static void make_thread_key(void) { has_thread_key = pthread_key_create(&thread_key, thread_ended) == 0; }
 
 bool cmempool_register_thread(cmempool_thread *thread) {
+    if (thread->has_ended) return false;
     pthread_once(&thread_key_once, make_thread_key);
     if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
@@ -84,6 +88,10 @@ void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*
     pthread_atfork(before, in_parent, in_child);
 #endif
 }
+
+void cmempool_set_inside_for_fork(bool is_inside) { cmempool_this_thread.is_inside_for_fork = is_inside; }
+
+bool cmempool_is_inside_for_fork(void) { return cmempool_this_thread.is_inside_for_fork; }
 
 void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }
 

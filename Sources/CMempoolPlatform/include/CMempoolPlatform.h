@@ -91,6 +91,10 @@ typedef struct cmempool_thread {
     uint32_t until_sampled;
     /// The state of a generator of random numbers; 0 before its first use.
     uint64_t random;
+    /// Whether the end of the thread was told.
+    uint32_t has_ended;
+    /// Whether the thread is inside of the pool because it forks.
+    uint32_t is_inside_for_fork;
 } cmempool_thread;
 
 // Initial-exec: an executable reads its thread pointer without a call, and so does a shared library.
@@ -213,11 +217,12 @@ CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_c
     return (cmempool_vacancies *)&cache->magazines[cache->bucket_count + 1];
 }
 
-/// Asks for `cmempool_thread_exit` to be called when this thread ends. False if the process has no key or memory for that.
+/// Asks for `cmempool_thread_exit` to be called when this thread ends. False if that was called already, or if the process has
+/// no key or memory for it.
 bool cmempool_register_thread(cmempool_thread *_Nonnull thread);
-/// Implemented by the pool: returns the thread's magazines. May run more than once for a thread.
+/// Implemented by the pool: returns the thread's magazines.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
-/// Starts a detached thread that takes no signals; false if there can be none.
+/// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
 /// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
@@ -230,6 +235,9 @@ CMEMPOOL_INLINE uint32_t cmempool_thread_id(void) {
 }
 /// In a forked child the thread has another identifier.
 void cmempool_forget_thread_id(void);
+/// Remembers between the calls around a fork whether the first one entered the pool.
+void cmempool_set_inside_for_fork(bool is_inside);
+bool cmempool_is_inside_for_fork(void);
 
 // MARK: - Signal handlers that use the pool
 // All between a thread and its own signal handlers, which run to their end before the thread goes on: plain accesses in the

@@ -108,8 +108,11 @@ extension Recorder {
     }
 
     /// Stops the process where a finding was made, for a debugger or a core file.
-    func abort(because finding: FindingRecord) -> Never {
-        refreshModules()
+    ///
+    /// - Parameter isUnderLock: Whether a lock of the pool or the recorder is held. The loader, which knows the names, has a lock
+    ///   of its own, and who holds that may wait for ours.
+    func abort(because finding: FindingRecord, isUnderLock: Bool) -> Never {
+        if !isUnderLock { refreshModules() }
         let kind = FindingKind(rawValue: finding.kind)
         printLine("stopped by abort= in MEMPOOL_DEBUG: \(kind?.name ?? "finding") in process \(getpid())")
         let stacks = [
@@ -117,7 +120,8 @@ extension Recorder {
             ("got by", finding.getStack), ("handed out again to", finding.reissueStack),
         ]
         for (title, stack) in stacks where stack > 0 {
-            printLine("  \(title) \(Self.place(names(of: stack, atMost: 12)))")
+            let names = isUnderLock ? offsets(of: stack, atMost: 12) : names(of: stack, atMost: 12)
+            printLine("  \(title) \(Self.place(names))")
         }
         if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
         Glibc.abort()
@@ -178,14 +182,21 @@ extension Recorder {
     /// The functions of the first frames of a stack, on one line; where they lie in their file if none has a name.
     func place(of stack: UInt32) -> String {
         let names = names(of: stack)
-        guard names.isEmpty, stack > 0 else { return Self.place(names) }
-        let address = file.records(.stacks, as: UInt64.self)[Int(stack) + 1] & ~StackWord.asyncBit
+        guard names.isEmpty, let offset = offsets(of: stack, atMost: 1).first else { return Self.place(names) }
+        return "the program, at " + offset
+    }
+
+    /// Where the first frames of a stack lie in their files, without asking the loader.
+    private func offsets(of stack: UInt32, atMost limit: Int) -> [String] {
+        guard stack > 0 else { return [] }
+        let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         let modules = UnsafeBufferPointer(
             start: file.records(.modules, as: ModuleRecord.self), count: Int(file.published(.modules).pointee))
-        guard let module = modules.first(where: { $0.start <= address && address < $0.end }) else {
-            return Self.place(names)
+        return (1...Int(words[0])).prefix(limit).compactMap { index in
+            let address = words[index] & ~StackWord.asyncBit
+            let module = modules.first { $0.start <= address && address < $0.end }
+            return module.map { "+0x" + String(address - $0.base, radix: 16) }
         }
-        return "the program, at +0x" + String(address - module.base, radix: 16)
     }
 
     /// The functions of the first frames outside the pool and the recorder.

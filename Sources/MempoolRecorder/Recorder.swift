@@ -560,7 +560,9 @@ final class Recorder: Sendable {
         let complete = finding
         if cold.withLock({ $0.findings.add(complete) }) { scopes.pin(complete.context) }
         file.header.pointee.lastMonotonic = complete.firstTime
-        if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) { abort(because: complete) }
+        if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) {
+            abort(because: complete, isUnderLock: isUnderLock)
+        }
         didFind(complete, isUnderLock: isUnderLock)
     }
 

@@ -83,7 +83,19 @@ stack_bounds cmempool_this_stack(void) {
 
 uintptr_t cmempool_job_runner_start, cmempool_job_runner_bytes;
 
-// The function is not exported, so it is looked up in the symbol table proper of the image's file.
+// It also calls jobs that are no tasks, such as the end of an actor: what lies below their frame pointer is anything.
+#define TASK_GETTER "swift_task_getCurrent"
+
+typedef __attribute__((swiftcall)) void *(*task_getter)(void);
+static task_getter get_task;
+
+__attribute__((preserve_most)) bool cmempool_runs_task(void) { return get_task && get_task(); }
+
+// The job runner is not exported, so both are looked up in the symbol table proper of the image's file.
+static bool is_named(const ElfW(Sym) *symbol, const char *names, size_t names_bytes, const char *name, size_t bytes) {
+    return symbol->st_name + bytes <= names_bytes && memcmp(names + symbol->st_name, name, bytes) == 0;
+}
+
 static void find_job_runner_in(const char *path, uintptr_t base) {
     int file = open(path, O_RDONLY | O_CLOEXEC);
     struct stat status;
@@ -101,11 +113,13 @@ static void find_job_runner_in(const char *path, uintptr_t base) {
                 const ElfW(Shdr) *strings = &sections[table->sh_link];
                 if (table->sh_offset + table->sh_size > bytes || strings->sh_offset + strings->sh_size > bytes) continue;
                 const ElfW(Sym) *symbols = (const ElfW(Sym) *)(image + table->sh_offset);
+                const char *names = image + strings->sh_offset;
                 for (size_t n = 0; n < table->sh_size / sizeof *symbols; n++) {
-                    if (symbols[n].st_name + sizeof JOB_RUNNER > strings->sh_size) continue;
-                    if (memcmp(image + strings->sh_offset + symbols[n].st_name, JOB_RUNNER, sizeof JOB_RUNNER) == 0) {
+                    if (is_named(&symbols[n], names, strings->sh_size, JOB_RUNNER, sizeof JOB_RUNNER)) {
                         cmempool_job_runner_start = base + symbols[n].st_value;
                         cmempool_job_runner_bytes = symbols[n].st_size;
+                    } else if (is_named(&symbols[n], names, strings->sh_size, TASK_GETTER, sizeof TASK_GETTER)) {
+                        get_task = (task_getter)(base + symbols[n].st_value);
                     }
                 }
             }
@@ -147,7 +161,7 @@ uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, ui
         walk->outermost = frame;
         addresses[count++] = frame[1];
         if (returns_into_job_runner(frame[1])) {
-            walk->context = (uintptr_t *)frame[-1];
+            walk->context = cmempool_runs_task() ? (uintptr_t *)frame[-1] : NULL;
             walk->ends_in_runner = true;
             return count;
         }
@@ -197,7 +211,9 @@ __attribute__((noinline)) uint32_t cmempool_capture(uint64_t *frames, uint32_t l
     return count;
 }
 
-uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, uint64_t *frames, uint32_t limit) {
+uint32_t cmempool_unwind_interrupted(
+    const void *context, stack_bounds stack, bool runs_task, uint64_t *frames, uint32_t limit
+) {
     ucontext_t registers = *(const ucontext_t *)context;
 #if defined(__x86_64__)
     uintptr_t counter = (uintptr_t)registers.uc_mcontext.gregs[REG_RIP];
@@ -213,6 +229,8 @@ uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, ui
     if (limit > CMEMPOOL_FRAME_LIMIT) limit = CMEMPOOL_FRAME_LIMIT;
     uint32_t walked = cmempool_walk(frame, stack, limit, words, &walk);
     uint64_t runner = walk.ends_in_runner ? walk.outermost[1] : 0;
+    // Another thread's: whether this one runs a task says nothing.
+    walk.context = runner && runs_task ? (uintptr_t *)walk.outermost[-1] : NULL;
     // One more: readers take every address for a return address and look one byte before it.
     frames[count++] = counter + 1;
     if (!init_interrupted || !step || !get_register ||

@@ -555,8 +555,9 @@ void cmempool_trust_frame_pointers(bool is_trusting);
 /// The identifier of the stack that a thread had when a signal interrupted it, its innermost frame first: that of the
 /// interrupted instruction. For any thread to call, while the interrupted one waits in its handler. Slow.
 ///
-/// `context` is what the handler was given; `low` and `high` are the bounds of the interrupted thread's stack.
-uint32_t cmempool_capture_interrupted(const void *_Nonnull context, uintptr_t low, uintptr_t high);
+/// `context` is what the handler was given; `low` and `high` are the bounds of the interrupted thread's stack; `runs_task` tells
+/// whether it runs a task.
+uint32_t cmempool_capture_interrupted(const void *_Nonnull context, uintptr_t low, uintptr_t high, bool runs_task);
 
 // MARK: - Guard pages
 
@@ -605,6 +606,7 @@ typedef struct cmempool_fault {
     const void *_Nonnull context;
     uintptr_t stack_low;
     uintptr_t stack_high;
+    bool runs_task;
 } cmempool_fault;
 
 /// Has `report` called, on a thread made for it, when a thread faults at an address that lies in a region. The faulting thread waits

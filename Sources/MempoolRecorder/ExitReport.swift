@@ -228,7 +228,7 @@ extension Recorder {
     private static func functionName(_ address: UInt64) -> String? {
         var name = [CChar](repeating: 0, count: 1024)
         guard cmempool_function_name(address, &name, name.count) else { return nil }
-        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
     }
 
     /// Whether a symbol is the pool's or the recorder's, by its module. Extensions of the pool's types in other modules
@@ -243,7 +243,7 @@ extension Recorder {
     private static func demangled(_ mangled: String) -> String {
         var name = [CChar](repeating: 0, count: 1024)
         guard cmempool_demangle(mangled, &name, name.count) else { return mangled }
-        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
     }
 
     /// The demangled name without parameters: `closure in Client.work`, `Client.Server.handle`.

@@ -26,7 +26,13 @@
 #define SYMBOL_TEXT(name) SYMBOL_TEXT_(name)
 
 static int (*backtrace_function)(void **, int);
+#if defined(__aarch64__)
+// Of this one the header makes instructions.
+#define READ_REGISTERS(context) unw_tdep_getcontext(context)
+#else
 static int (*get_context)(unw_context_t *);
+#define READ_REGISTERS(context) (get_context ? get_context(context) : -1)
+#endif
 static int (*init_local)(unw_cursor_t *, unw_context_t *);
 static int (*init_interrupted)(unw_cursor_t *, unw_context_t *, int);
 static int (*set_register)(unw_cursor_t *, int, unw_word_t);
@@ -49,7 +55,9 @@ cmempool_unwinder cmempool_load_unwinder(void) {
     find_job_runner();
     void *library = cmempool_is_static_executable() ? NULL : dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
     if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
+#if !defined(__aarch64__)
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
+#endif
     *(void **)&init_local = dlsym(library, SYMBOL_TEXT(unw_init_local));
     *(void **)&init_interrupted = dlsym(library, SYMBOL_TEXT(unw_init_local2));
     *(void **)&set_register = dlsym(library, SYMBOL_TEXT(unw_set_reg));
@@ -252,14 +260,21 @@ bool cmempool_has_unwinder(void) { return backtrace_function != NULL; }
 uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit) {
     unw_context_t registers;
     unw_cursor_t cursor;
-    if (!get_context || !init_local || !step || !get_register) return 0;
-    if (get_context(&registers) != 0 || init_local(&cursor, &registers) != 0) return 0;
+    if (!init_local || !step || !get_register) return 0;
+    if (READ_REGISTERS(&registers) != 0 || init_local(&cursor, &registers) != 0) return 0;
     uint32_t count = 0;
     if (cmempool_has_tools()) cmempool_tools_silence(true);
-    while (count < limit && step(&cursor) > 0) {
+    while (count < limit) {
         unw_word_t address, above;
-        if (get_register(&cursor, UNW_REG_IP, &address) != 0 || get_register(&cursor, UNW_REG_SP, &above) != 0) break;
-        if (address == 0) break;
+#if defined(__aarch64__)
+        // The two words that the frame pointer points at lie anywhere in the frame; on x86-64 they end it.
+        if (get_register(&cursor, UNW_AARCH64_X29, &above) != 0) break;
+        above += 2 * sizeof(uintptr_t);
+        if (step(&cursor) <= 0) break;
+#else
+        if (step(&cursor) <= 0 || get_register(&cursor, UNW_REG_SP, &above) != 0) break;
+#endif
+        if (get_register(&cursor, UNW_REG_IP, &address) != 0 || address == 0) break;
         count++;
         if (!visit(address, above, context)) break;
     }
@@ -273,11 +288,11 @@ bool cmempool_function_name(uint64_t program_counter, char *name, size_t name_by
         strcpy(name, info.dli_sname);
         return true;
     }
-    if (!get_context || !init_local || !set_register || !get_name) return false;
+    if (!init_local || !set_register || !get_name) return false;
     unw_context_t context;
     unw_cursor_t cursor;
     unw_word_t offset;
-    if (get_context(&context) != 0 || init_local(&cursor, &context) != 0) return false;
+    if (READ_REGISTERS(&context) != 0 || init_local(&cursor, &context) != 0) return false;
     if (set_register(&cursor, UNW_REG_IP, program_counter) != 0) return false;
     return get_name(&cursor, name, name_bytes, &offset) == 0;
 }

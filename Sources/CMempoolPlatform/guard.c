@@ -72,6 +72,18 @@ static bool is_read(const ucontext_t *context) {
 #if defined(__x86_64__)
     // The page-fault error code: bit 1 is set for a write.
     return !(context->uc_mcontext.gregs[REG_ERR] & 2);
+#elif defined(__aarch64__)
+    // The exception syndrome, one of the records behind the registers: bit 6 is set for a write.
+    const char *record = (const char *)context->uc_mcontext.__reserved;
+    const char *end = record + sizeof context->uc_mcontext.__reserved;
+    while (record + sizeof(struct esr_context) <= end) {
+        const struct _aarch64_ctx *head = (const struct _aarch64_ctx *)record;
+        if (head->magic == ESR_MAGIC) return !(((const struct esr_context *)head)->esr & (1 << 6));
+        // The last one has no size.
+        if (head->size == 0) break;
+        record += head->size;
+    }
+    return false;
 #else
     (void)context;
     return false;

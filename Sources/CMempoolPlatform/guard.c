@@ -13,8 +13,6 @@
 
 // MARK: - Regions
 
-#define PAGE_BYTES 4096
-
 typedef struct region_room {
     uintptr_t start;
     uintptr_t region_bytes;
@@ -25,10 +23,12 @@ typedef struct region_room {
 
 static region_room rooms[CMEMPOOL_ROOMS];
 
-void cmempool_set_room(uint32_t number, uintptr_t start, uint32_t count, cmempool_region *regions) {
+void cmempool_set_room(
+    uint32_t number, uintptr_t start, uintptr_t region_bytes, uint32_t count, cmempool_region *regions
+) {
     region_room *room = &rooms[number];
     room->start = start;
-    room->region_bytes = (((uintptr_t)1 << number) + 2) * PAGE_BYTES;
+    room->region_bytes = region_bytes;
     room->regions = regions;
     __atomic_store_n(&room->byte_count, room->region_bytes * count, __ATOMIC_RELEASE);
 }

@@ -301,6 +301,18 @@ struct RecorderHostTests {
         #expect(finding.kind == FindingKind.doublePut.rawValue && finding.reissues == 1 && finding.getStack > 0)
     }
 
+    @Test("space that begins within a page is reserved with the whole page, as where pages are larger than the file's")
+    func reserveWithinPages() throws {
+        let page = sysconf(CInt(_SC_PAGESIZE))
+        let memory = try #require(mmap(nil, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+        defer { munmap(memory, 3 * page) }
+        try #require(memory != MAP_FAILED)
+        #expect(cmempool_reserve(-1, memory, 100, UInt64(page)) == 0)
+        var isResident = [UInt8](repeating: 0, count: 3)
+        #expect(mincore(memory, 3 * page, &isResident) == 0)
+        #expect(isResident.map { $0 & 1 } == [1, 1, 0])
+    }
+
     // MARK: - Signals
 
     @Test("a handler that comes while the recorder ends finds its thread inside of the pool")

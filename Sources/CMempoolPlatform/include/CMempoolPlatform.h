@@ -592,8 +592,9 @@ typedef enum cmempool_region_state {
 /// another one follows.
 #define CMEMPOOL_ROOMS 24
 
-/// Makes regions known; once for each room. `regions` has room for `count`.
-void cmempool_set_room(uint32_t room, uintptr_t start, uint32_t count, cmempool_region *_Nonnull regions);
+/// Makes regions known; once for each room. `regions` has room for `count`, each of `region_bytes` with its guard pages.
+void cmempool_set_room(uint32_t room, uintptr_t start, uintptr_t region_bytes, uint32_t count,
+                       cmempool_region *_Nonnull regions);
 /// The region that an address lies in, guard pages included; null if none does. Async-signal-safe.
 cmempool_region *_Nullable cmempool_region_at(uintptr_t address);
 

@@ -91,6 +91,8 @@ typedef struct cmempool_thread {
     uint32_t until_sampled;
     /// The state of a generator of random numbers; 0 before its first use.
     uint64_t random;
+    /// The ring; null before a handler first needs it.
+    cmempool_deferred_put *_Nullable deferred;
     /// Whether the end of the thread was told.
     uint32_t has_ended;
     /// Whether the thread is inside of the pool because it forks.

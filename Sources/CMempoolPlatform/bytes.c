@@ -22,17 +22,24 @@ static inline const uint8_t *pattern_of(uint8_t byte) {
 // With what every processor of this kind has, memcmp is the fastest, which picks its instructions at run time; but it loads the
 // pattern as well, and it is the loads that take the time.
 typedef uint64_t block __attribute__((vector_size(32), aligned(1), may_alias));
-static bool has_wide_blocks;
+static bool uses_wide_blocks;
 
-__attribute__((constructor)) static void find_wide_blocks(void) {
+static bool has_wide_blocks(void) {
     unsigned eax, ebx, ecx, edx;
-    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE)) return;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE)) return false;
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     // The system keeps both halves of the registers.
-    if ((low & 6) != 6) return;
-    has_wide_blocks = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
+    if ((low & 6) != 6) return false;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
 }
+
+void cmempool_use_wide_blocks(bool is_wanted) { uses_wide_blocks = is_wanted && has_wide_blocks(); }
+
+#if defined(__OPTIMIZE__)
+// Without optimisation memcmp is faster than any loop.
+__attribute__((constructor)) static void prefer_wide_blocks(void) { cmempool_use_wide_blocks(true); }
+#endif
 
 /// Whether at least 32 bytes are `byte`.
 __attribute__((target("avx2"), noinline)) static bool is_uniform_wide(const uint8_t *bytes, uint8_t byte, size_t count) {
@@ -48,6 +55,8 @@ __attribute__((target("avx2"), noinline)) static bool is_uniform_wide(const uint
     if (bytes < end) other |= *(const block *)(end - sizeof expected) ^ expected;
     return (other[0] | other[1] | other[2] | other[3]) == 0;
 }
+#else
+void cmempool_use_wide_blocks(bool is_wanted) { (void)is_wanted; }
 #endif
 
 // Not inlined, here and below: what is usual needs no registers of its own then.
@@ -62,7 +71,7 @@ static __attribute__((noinline)) bool is_pattern(const uint8_t *bytes, uint8_t b
 /// Whether all bytes are `byte`.
 static inline bool is_uniform(const uint8_t *bytes, uint8_t byte, size_t count) {
 #if defined(__x86_64__)
-    if (has_wide_blocks && count >= 32) return is_uniform_wide(bytes, byte, count);
+    if (uses_wide_blocks && count >= 32) return is_uniform_wide(bytes, byte, count);
 #endif
     return is_pattern(bytes, byte, count);
 }

@@ -71,6 +71,7 @@ __attribute__((no_sanitize("thread"))) void cmempool_copy_words(uint64_t *to, co
 typedef int (*clock_reader)(clockid_t, struct timespec *);
 static clock_reader read_clock = clock_gettime;
 
+#if MEMPOOL_RECORDER
 void cmempool_find_clock(void) {
     if (cmempool_is_static_executable()) return;
     // The kernel's own code, which the C library calls as well; without it, nothing changes.
@@ -80,6 +81,7 @@ void cmempool_find_clock(void) {
     if (!reader) reader = dlsym(kernel, "__kernel_clock_gettime");
     if (reader) __atomic_store_n(&read_clock, (clock_reader)reader, __ATOMIC_RELAXED);
 }
+#endif
 
 uint64_t cmempool_now(void) {
     struct timespec now;

@@ -231,9 +231,13 @@ public final class BufferPool: Sendable {
             cmempool_magazine_push(magazine, slot)
             return nil
         }
+        let base = cmempool_base_at(cache, slot)
+        // The caller's first store. Where it finds its line far away, as in a ring of page-aligned buffers, whose first lines all share
+        // one set of the first-level cache, the stores behind it have to wait; this does not.
+        cmempool_prefetch_for_write(base)
         cmempool_store32(entry, generation)
         return Buffer(
-            base: cmempool_base_at(cache, slot),
+            base: base,
             count: size,
             shape: magazine.pointee.shape,
             ticket: UInt64(generation) &<< 32 | UInt64(slot)

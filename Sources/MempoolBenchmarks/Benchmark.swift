@@ -10,6 +10,9 @@ package struct Benchmark {
     private static let sampleNanoseconds = 400_000.0
     /// Samples of more threads than cores span several time slices.
     private static let scalingSampleNanoseconds = 20_000_000.0
+    /// Each contender of a row is started so many times, one after the other. Where a process has its code and its memory decides now
+    /// and then how fast it is, all its life: one in thirty runs a loop half as fast as the others.
+    private static let lives = 3
     /// On a noisy machine a row gets up to this many times its rounds, until enough samples were quiet.
     private static let patience = 4
 
@@ -164,7 +167,21 @@ package struct Benchmark {
 
     private mutating func samples(of row: RowPlan) -> [[Sample]] {
         var result = [[Sample]](repeating: [], count: row.contenders.count)
+        // Long samples average by themselves.
         let isScaling = row.group == .threads
+        let lives = isScaling || options.isQuick ? 1 : Self.lives
+        let rounds = ((isScaling ? min(options.rounds, 15) : options.rounds) + lives - 1) / lives
+        for _ in 0..<lives where !shouldStop() {
+            for (index, samples) in samplesOfOneLife(row, rounds: rounds, isScaling: isScaling).enumerated() {
+                result[index] += samples
+            }
+        }
+        return result
+    }
+
+    /// The samples of all contenders of a row from their start to their end.
+    private mutating func samplesOfOneLife(_ row: RowPlan, rounds: Int, isScaling: Bool) -> [[Sample]] {
+        var result = [[Sample]](repeating: [], count: row.contenders.count)
         let length =
             (isScaling ? Self.scalingSampleNanoseconds : Self.sampleNanoseconds) / (options.isQuick ? 10 : 1)
         var runners: [Runner] = []
@@ -174,11 +191,9 @@ package struct Benchmark {
                 try runner.prepare(sampleNanoseconds: length)
                 runners.append(runner)
             } catch {
-                failures.append("\(row.group.rawValue) \(row.label): \(contender.name): \(error)")
+                didFail(row, contender.name, error)
             }
         }
-        // Long samples average the noise by themselves.
-        let rounds = isScaling ? min(options.rounds, 15) : options.rounds
         let patience = options.isQuick || isScaling ? 1 : Self.patience
         var round = 0
         while round < rounds * patience, !runners.isEmpty, !shouldStop() {
@@ -195,21 +210,26 @@ package struct Benchmark {
             }
             runners.removeAll { runner in
                 guard let failure = runner.failure else { return false }
-                let contender = row.contenders[runner.index].name
-                failures.append("\(row.group.rawValue) \(row.label): \(contender): \(failure)")
+                didFail(row, row.contenders[runner.index].name, failure)
                 return true
             }
             for runner in runners { result[runner.index] = runner.samples }
             round += 1
-            if round >= rounds, round % 8 == 0 || patience == 1, hasEnough(runners) { break }
+            if round >= rounds, round % 8 == 0 || patience == 1, hasEnough(runners, of: rounds) { break }
         }
         return result
     }
 
-    private func hasEnough(_ runners: [Runner]) -> Bool {
+    private mutating func didFail(_ row: RowPlan, _ contender: String, _ failure: WorkerFailure) {
+        let line = "\(row.group.rawValue) \(row.label): \(contender): \(failure)"
+        // Each of its lives may end like that.
+        if !failures.contains(line) { failures.append(line) }
+    }
+
+    private func hasEnough(_ runners: [Runner], of rounds: Int) -> Bool {
         runners.allSatisfy { runner in
             runner.samples.count(where: gauge(runner.program).isQuiet)
-                >= min(options.rounds / 2, BenchmarkMeasurement.enoughSamples * 3)
+                >= min(rounds / 2, BenchmarkMeasurement.enoughSamples)
         }
     }
 

@@ -3,11 +3,13 @@
 import CMempoolPlatform
 import Testing
 
-@Suite struct ComparedBytesTests {
+@Suite(.serialized) struct ComparedBytesTests {
     private static let poison = UInt8(CMEMPOOL_POISON)
     private static let canary = UInt8(CMEMPOOL_CANARY)
 
-    @Test func `The first and the last changed byte are found at every length, whatever the bytes around are`() {
+    @Test(arguments: [false, true])
+    func `The first and the last changed byte are found at every length, whatever the bytes around are`(isWide: Bool) {
+        cmempool_use_wide_blocks(isWide)
         for start in [0, 1, 31] {
             for count in 0...300 {
                 var bytes = [UInt8](repeating: 0, count: start + count + 32)

@@ -146,8 +146,8 @@ CMEMPOOL_INLINE void *_Nullable cmempool_base_at(const cmempool_cache *_Nonnull 
     return cache->bases[slot];
 }
 
-/// Asks for the cache line of an address before it is written; reads and changes nothing.
-CMEMPOOL_INLINE void cmempool_prefetch_for_write(const void *_Nonnull address) {
+/// Asks for the cache line of an address before it is written; reads and changes nothing, and any address will do.
+CMEMPOOL_INLINE void cmempool_prefetch_for_write(const void *_Nullable address) {
 #if defined(__x86_64__)
     // Processors without this instruction take it for one that does nothing.
     __asm__ volatile("prefetchw %0" : : "m"(*(const char *)address));
@@ -405,6 +405,8 @@ uint32_t cmempool_capture(uint64_t *_Nonnull frames, uint32_t limit);
 size_t cmempool_first_other(const void *_Nonnull bytes, uint8_t byte, size_t count);
 /// Where the last byte is that differs from `byte`, and 1; 0 if none does.
 size_t cmempool_last_other(const void *_Nonnull bytes, uint8_t byte, size_t count);
+/// For tests: whether blocks of 32 bytes are compared where the processor can, or everything by the C library.
+void cmempool_use_wide_blocks(bool is_wanted);
 /// Whether half a red zone is as it was set, or as the system gave it.
 CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
     const uint64_t canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);

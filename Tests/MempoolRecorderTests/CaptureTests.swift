@@ -44,8 +44,8 @@ struct CaptureTests {
         }
         let header = try Recording(path: scratch.recording).header
         #expect(header.captureMismatches == 0)
-        // Plain, tail call, deep, beyond the limit and the closure are told by frame pointers: 5 of 13 paths from two places.
-        #expect(header.captureChecks > 2 * 5 * 2 * 2 * 5 * 10)
+        // Plain, tail call, deep, beyond the limit, the job and the closure are told by frame pointers: 6 of 14 paths from two places.
+        #expect(header.captureChecks > 2 * 5 * 2 * 2 * 6 * 10)
         if fixture_has_frameless() { #expect(header.slowCaptures > 2 * 5 * 2 * 2 * 20) }
     }
 

@@ -26,7 +26,13 @@
 #define SYMBOL_TEXT(name) SYMBOL_TEXT_(name)
 
 static int (*backtrace_function)(void **, int);
+#if defined(__aarch64__)
+// Of this one the header makes instructions.
+#define READ_REGISTERS(context) unw_tdep_getcontext(context)
+#else
 static int (*get_context)(unw_context_t *);
+#define READ_REGISTERS(context) (get_context ? get_context(context) : -1)
+#endif
 static int (*init_local)(unw_cursor_t *, unw_context_t *);
 static int (*init_interrupted)(unw_cursor_t *, unw_context_t *, int);
 static int (*set_register)(unw_cursor_t *, int, unw_word_t);
@@ -49,7 +55,9 @@ cmempool_unwinder cmempool_load_unwinder(void) {
     find_job_runner();
     void *library = cmempool_is_static_executable() ? NULL : dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
     if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
+#if !defined(__aarch64__)
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
+#endif
     *(void **)&init_local = dlsym(library, SYMBOL_TEXT(unw_init_local));
     *(void **)&init_interrupted = dlsym(library, SYMBOL_TEXT(unw_init_local2));
     *(void **)&set_register = dlsym(library, SYMBOL_TEXT(unw_set_reg));
@@ -83,7 +91,19 @@ stack_bounds cmempool_this_stack(void) {
 
 uintptr_t cmempool_job_runner_start, cmempool_job_runner_bytes;
 
-// The function is not exported, so it is looked up in the symbol table proper of the image's file.
+// It also calls jobs that are no tasks, such as the end of an actor: what lies below their frame pointer is anything.
+#define TASK_GETTER "swift_task_getCurrent"
+
+typedef __attribute__((swiftcall)) void *(*task_getter)(void);
+static task_getter get_task;
+
+__attribute__((preserve_most)) bool cmempool_runs_task(void) { return get_task && get_task(); }
+
+// The job runner is not exported, so both are looked up in the symbol table proper of the image's file.
+static bool is_named(const ElfW(Sym) *symbol, const char *names, size_t names_bytes, const char *name, size_t bytes) {
+    return symbol->st_name + bytes <= names_bytes && memcmp(names + symbol->st_name, name, bytes) == 0;
+}
+
 static void find_job_runner_in(const char *path, uintptr_t base) {
     int file = open(path, O_RDONLY | O_CLOEXEC);
     struct stat status;
@@ -101,11 +121,13 @@ static void find_job_runner_in(const char *path, uintptr_t base) {
                 const ElfW(Shdr) *strings = &sections[table->sh_link];
                 if (table->sh_offset + table->sh_size > bytes || strings->sh_offset + strings->sh_size > bytes) continue;
                 const ElfW(Sym) *symbols = (const ElfW(Sym) *)(image + table->sh_offset);
+                const char *names = image + strings->sh_offset;
                 for (size_t n = 0; n < table->sh_size / sizeof *symbols; n++) {
-                    if (symbols[n].st_name + sizeof JOB_RUNNER > strings->sh_size) continue;
-                    if (memcmp(image + strings->sh_offset + symbols[n].st_name, JOB_RUNNER, sizeof JOB_RUNNER) == 0) {
+                    if (is_named(&symbols[n], names, strings->sh_size, JOB_RUNNER, sizeof JOB_RUNNER)) {
                         cmempool_job_runner_start = base + symbols[n].st_value;
                         cmempool_job_runner_bytes = symbols[n].st_size;
+                    } else if (is_named(&symbols[n], names, strings->sh_size, TASK_GETTER, sizeof TASK_GETTER)) {
+                        get_task = (task_getter)(base + symbols[n].st_value);
                     }
                 }
             }
@@ -147,7 +169,7 @@ uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, ui
         walk->outermost = frame;
         addresses[count++] = frame[1];
         if (returns_into_job_runner(frame[1])) {
-            walk->context = (uintptr_t *)frame[-1];
+            walk->context = cmempool_runs_task() ? (uintptr_t *)frame[-1] : NULL;
             walk->ends_in_runner = true;
             return count;
         }
@@ -197,7 +219,9 @@ __attribute__((noinline)) uint32_t cmempool_capture(uint64_t *frames, uint32_t l
     return count;
 }
 
-uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, uint64_t *frames, uint32_t limit) {
+uint32_t cmempool_unwind_interrupted(
+    const void *context, stack_bounds stack, bool runs_task, uint64_t *frames, uint32_t limit
+) {
     ucontext_t registers = *(const ucontext_t *)context;
 #if defined(__x86_64__)
     uintptr_t counter = (uintptr_t)registers.uc_mcontext.gregs[REG_RIP];
@@ -213,6 +237,8 @@ uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, ui
     if (limit > CMEMPOOL_FRAME_LIMIT) limit = CMEMPOOL_FRAME_LIMIT;
     uint32_t walked = cmempool_walk(frame, stack, limit, words, &walk);
     uint64_t runner = walk.ends_in_runner ? walk.outermost[1] : 0;
+    // Another thread's: whether this one runs a task says nothing.
+    walk.context = runner && runs_task ? (uintptr_t *)walk.outermost[-1] : NULL;
     // One more: readers take every address for a return address and look one byte before it.
     frames[count++] = counter + 1;
     if (!init_interrupted || !step || !get_register ||
@@ -234,14 +260,21 @@ bool cmempool_has_unwinder(void) { return backtrace_function != NULL; }
 uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit) {
     unw_context_t registers;
     unw_cursor_t cursor;
-    if (!get_context || !init_local || !step || !get_register) return 0;
-    if (get_context(&registers) != 0 || init_local(&cursor, &registers) != 0) return 0;
+    if (!init_local || !step || !get_register) return 0;
+    if (READ_REGISTERS(&registers) != 0 || init_local(&cursor, &registers) != 0) return 0;
     uint32_t count = 0;
     if (cmempool_has_tools()) cmempool_tools_silence(true);
-    while (count < limit && step(&cursor) > 0) {
+    while (count < limit) {
         unw_word_t address, above;
-        if (get_register(&cursor, UNW_REG_IP, &address) != 0 || get_register(&cursor, UNW_REG_SP, &above) != 0) break;
-        if (address == 0) break;
+#if defined(__aarch64__)
+        // The two words that the frame pointer points at lie anywhere in the frame; on x86-64 they end it.
+        if (get_register(&cursor, UNW_AARCH64_X29, &above) != 0) break;
+        above += 2 * sizeof(uintptr_t);
+        if (step(&cursor) <= 0) break;
+#else
+        if (step(&cursor) <= 0 || get_register(&cursor, UNW_REG_SP, &above) != 0) break;
+#endif
+        if (get_register(&cursor, UNW_REG_IP, &address) != 0 || address == 0) break;
         count++;
         if (!visit(address, above, context)) break;
     }
@@ -255,11 +288,11 @@ bool cmempool_function_name(uint64_t program_counter, char *name, size_t name_by
         strcpy(name, info.dli_sname);
         return true;
     }
-    if (!get_context || !init_local || !set_register || !get_name) return false;
+    if (!init_local || !set_register || !get_name) return false;
     unw_context_t context;
     unw_cursor_t cursor;
     unw_word_t offset;
-    if (get_context(&context) != 0 || init_local(&cursor, &context) != 0) return false;
+    if (READ_REGISTERS(&context) != 0 || init_local(&cursor, &context) != 0) return false;
     if (set_register(&cursor, UNW_REG_IP, program_counter) != 0) return false;
     return get_name(&cursor, name, name_bytes, &offset) == 0;
 }

@@ -28,6 +28,10 @@ CMEMPOOL_INLINE bool returns_into_job_runner(uintptr_t address) {
     return address - cmempool_job_runner_start - 1 < cmempool_job_runner_bytes;
 }
 
+/// Whether the calling thread runs a task. To be asked where a frame returns into the job runner: only then, and only of a
+/// task, does an async context lie below the frame pointer. Leaves registers alone: the loop that asks seldom does.
+__attribute__((preserve_most)) bool cmempool_runs_task(void);
+
 // An async context is {parent, resume function}. The words are readable as long as the chain is one, which the runtime
 // guarantees while the task runs; it is followed no further than the frame limit.
 CMEMPOOL_INLINE bool is_async_context(const uintptr_t *context) {
@@ -39,7 +43,7 @@ uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uin
 /// Where a walk along frame pointers ended.
 typedef struct frame_walk {
     stack_word *outermost;
-    /// The async context below the frame that returns into the job runner.
+    /// The async context below the frame that returns into the job runner; null where that runs no task.
     uintptr_t *context;
     bool ends_in_runner;
     bool is_truncated;
@@ -51,14 +55,14 @@ uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, ui
 /// The stack as libunwind gives it, from the caller of the function whose frame `own` is, with the async parents.
 uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit);
 
-/// The stack that a signal interrupted, from the interrupted instruction on, with the async parents.
-uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, uint64_t *frames, uint32_t limit);
+/// The stack that a signal interrupted, from the interrupted instruction on, with the async parents if its thread runs a task.
+uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, bool runs_task, uint64_t *frames, uint32_t limit);
 
 /// Whether there is a libunwind; otherwise `cmempool_unwind` follows frame pointers.
 bool cmempool_has_unwinder(void);
 
-/// Visits the callers one by one with the address just above each return address, which is where the called function's
-/// frame ends. Slow: microseconds per frame.
+/// Visits the callers one by one with the address just above the two words that the called function's frame pointer points at,
+/// the second of which is the return address. Slow: microseconds per frame.
 uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit);
 
 /// How many images were loaded and unloaded so far.

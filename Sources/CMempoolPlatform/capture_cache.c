@@ -329,9 +329,9 @@ static __attribute__((noinline)) uint32_t identify(
     return stack_identifier;
 }
 
-uint32_t cmempool_capture_interrupted(const void *context, uintptr_t low, uintptr_t high) {
+uint32_t cmempool_capture_interrupted(const void *context, uintptr_t low, uintptr_t high, bool runs_task) {
     uint64_t frames[CMEMPOOL_FRAME_LIMIT];
-    uint32_t count = cmempool_unwind_interrupted(context, (stack_bounds){low, high}, frames, options.limit);
+    uint32_t count = cmempool_unwind_interrupted(context, (stack_bounds){low, high}, runs_task, frames, options.limit);
     return options.identify(frames, count, true);
 }
 
@@ -544,7 +544,7 @@ in_runner: {
     base = 1;
     uint32_t parents = 0;
     count = (uint32_t)(secret - secrets.of_frame);
-    uintptr_t *context = (uintptr_t *)frame[-1];
+    uintptr_t *context = cmempool_runs_task() ? (uintptr_t *)frame[-1] : NULL;
     for (uint32_t turn = 0; turn < limit && is_async_context(context) && count + parents <= limit; turn++) {
         if (context[1]) sum += (wide)context[1] * secrets.of_parent[parents++];
         context = (uintptr_t *)context[0];

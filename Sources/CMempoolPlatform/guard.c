@@ -13,8 +13,6 @@
 
 // MARK: - Regions
 
-#define PAGE_BYTES 4096
-
 typedef struct region_room {
     uintptr_t start;
     uintptr_t region_bytes;
@@ -25,10 +23,12 @@ typedef struct region_room {
 
 static region_room rooms[CMEMPOOL_ROOMS];
 
-void cmempool_set_room(uint32_t number, uintptr_t start, uint32_t count, cmempool_region *regions) {
+void cmempool_set_room(
+    uint32_t number, uintptr_t start, uintptr_t region_bytes, uint32_t count, cmempool_region *regions
+) {
     region_room *room = &rooms[number];
     room->start = start;
-    room->region_bytes = (((uintptr_t)1 << number) + 2) * PAGE_BYTES;
+    room->region_bytes = region_bytes;
     room->regions = regions;
     __atomic_store_n(&room->byte_count, room->region_bytes * count, __ATOMIC_RELEASE);
 }
@@ -72,6 +72,18 @@ static bool is_read(const ucontext_t *context) {
 #if defined(__x86_64__)
     // The page-fault error code: bit 1 is set for a write.
     return !(context->uc_mcontext.gregs[REG_ERR] & 2);
+#elif defined(__aarch64__)
+    // The exception syndrome, one of the records behind the registers: bit 6 is set for a write.
+    const char *record = (const char *)context->uc_mcontext.__reserved;
+    const char *end = record + sizeof context->uc_mcontext.__reserved;
+    while (record + sizeof(struct esr_context) <= end) {
+        const struct _aarch64_ctx *head = (const struct _aarch64_ctx *)record;
+        if (head->magic == ESR_MAGIC) return !(((const struct esr_context *)head)->esr & (1 << 6));
+        // The last one has no size.
+        if (head->size == 0) break;
+        record += head->size;
+    }
+    return false;
 #else
     (void)context;
     return false;
@@ -110,6 +122,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
             // Without bounds no async parents are found.
             .stack_low = thread ? thread->low : 1,
             .stack_high = thread ? thread->high : 1,
+            .runs_task = cmempool_runs_task(),
         };
         sem_post(&fault_wanted);
     }

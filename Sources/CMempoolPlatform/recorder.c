@@ -121,7 +121,8 @@ int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes
         if (errno != EINTR) return errno;
     }
     // Allocation alone is not enough everywhere: a file system may need blocks again when the page is first written.
-    if (madvise((char *)base + offset, bytes, MADV_POPULATE_WRITE) == 0) return 0;
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), start = offset / page * page;
+    if (madvise((char *)base + start, offset + bytes - start, MADV_POPULATE_WRITE) == 0) return 0;
     if (errno != EINVAL) return errno == EFAULT ? ENOSPC : errno;
     // Before Linux 5.14: write a byte per page through the descriptor, which reports what a store would be killed for.
     for (uint64_t at = offset; at < offset + bytes; at += 4096)

@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include "CMempoolPlatform.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,15 +18,22 @@ static pthread_key_t thread_key;
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
 static bool has_thread_key;
 
-static void thread_ended(void *thread) {
-    // Another key's destructor may use the pool after this one; the pool then registers the thread again.
-    ((cmempool_thread *)thread)->is_registered = 0;
+static void free_ring(cmempool_thread *thread);
+
+static void thread_ended(void *pointer) {
+    cmempool_thread *thread = pointer;
+    // Other keys' destructors may use the pool after this one, in the last of the C library's rounds too. The thread does without
+    // caches then: nobody would take them back before its memory goes.
+    thread->has_ended = 1;
+    thread->is_registered = 0;
     cmempool_thread_exit(thread);
+    free_ring(thread);
 }
 
 static void make_thread_key(void) { has_thread_key = pthread_key_create(&thread_key, thread_ended) == 0; }
 
 bool cmempool_register_thread(cmempool_thread *thread) {
+    if (thread->has_ended) return false;
     pthread_once(&thread_key_once, make_thread_key);
     if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
@@ -85,15 +94,45 @@ void cmempool_around_fork(void (*before)(void), void (*in_parent)(void), void (*
 #endif
 }
 
+void cmempool_set_inside_for_fork(bool is_inside) { cmempool_this_thread.is_inside_for_fork = is_inside; }
+
+bool cmempool_is_inside_for_fork(void) { return cmempool_this_thread.is_inside_for_fork; }
+
 void cmempool_forget_thread_id(void) { cmempool_this_thread.thread_id = 0; }
 
 // MARK: - Signal handlers that use the pool
 
-static _Thread_local cmempool_deferred_put deferred[CMEMPOOL_DEFERRED_PUTS]
-    __attribute__((tls_model("initial-exec")));
+#define RING_BYTES (CMEMPOOL_DEFERRED_PUTS * sizeof(cmempool_deferred_put))
+
+// The C library has about 1,600 bytes for such thread-local storage of all shared libraries that are loaded at run time.
+_Static_assert(sizeof(cmempool_thread) <= 1100, "a library with the pool in it could not be loaded at run time");
+
+/// The calling thread's ring, mapped by the first handler that needs it; null if the system refuses.
+static cmempool_deferred_put *ring(cmempool_thread *thread) {
+    cmempool_deferred_put *known = __atomic_load_n(&thread->deferred, __ATOMIC_RELAXED);
+    if (known) return known;
+    int error = errno;
+    void *memory = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory != MAP_FAILED) {
+        // A handler that interrupts this one here maps its own.
+        if (__atomic_compare_exchange_n(&thread->deferred, &known, memory, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+            known = memory;
+        else munmap(memory, RING_BYTES);
+    }
+    errno = error;
+    return known;
+}
+
+static void free_ring(cmempool_thread *thread) {
+    // First, as a handler may come in between.
+    cmempool_deferred_put *ring = __atomic_exchange_n(&thread->deferred, NULL, __ATOMIC_RELAXED);
+    if (ring) munmap(ring, RING_BYTES);
+}
 
 bool cmempool_defer_put(const cmempool_deferred_put *put) {
     cmempool_thread *thread = &cmempool_this_thread;
+    cmempool_deferred_put *deferred = ring(thread);
+    if (!deferred) return false;
     // A handler that interrupts this one here has its own place, and is done with it before this one goes on.
     uint32_t place = __atomic_fetch_add(&thread->deferred_end, 1, __ATOMIC_RELAXED);
     if (place - thread->deferred_start >= CMEMPOOL_DEFERRED_PUTS) {
@@ -108,7 +147,7 @@ bool cmempool_take_deferred(cmempool_deferred_put *put) {
     cmempool_thread *thread = &cmempool_this_thread;
     uint32_t place = thread->deferred_start;
     if (place == __atomic_load_n(&thread->deferred_end, __ATOMIC_RELAXED)) return false;
-    *put = deferred[place % CMEMPOOL_DEFERRED_PUTS];
+    *put = thread->deferred[place % CMEMPOOL_DEFERRED_PUTS];
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread->deferred_start = place + 1;
     return true;

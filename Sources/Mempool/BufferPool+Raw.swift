@@ -145,15 +145,23 @@ extension PoolCore {
             generation &-= 1
         }
         let shape = bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket)
+        var base = SlotTable.bases[slot]
+        // The buffer is elsewhere: who knows its place in the pool had it from a get before this one.
+        if let home = PoolHook.installed?.placer?.home(slot) {
+            guard generation > 2 else { return nil }
+            generation &-= 2
+            base = home
+        }
         let whole = Buffer(
-            base: SlotTable.bases[slot],
+            base: base,
             count: capacity,
             // Whether its get was sampled is not to be seen here; a recorder knows.
             shape: PoolHook.installed == nil ? shape : shape | BufferShape.watched,
             ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
         )
-        // Between the end of a buffer and the next one there may be a gap that is nobody's.
-        guard let base = whole.base, address - base < capacity else { return nil }
+        // Between the end of a buffer and the next one there may be a gap that is nobody's; and the buffer may have gone elsewhere
+        // since its slot was looked up.
+        guard let base, (0..<capacity).contains(address - base) else { return nil }
         return whole.dropFirst(address - base)
     }
 }

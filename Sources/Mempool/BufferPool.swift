@@ -24,30 +24,59 @@ public final class BufferPool: Sendable {
     /// The default pool, behind the free functions.
     public static let shared = BufferPool(isDefault: true, PoolConfiguration(name: "default"))
 
-    private init(isDefault: Bool, _ configuration: PoolConfiguration) {
-        PoolHook.startRecorder
-        core = PoolRegistry.register(isDefault: isDefault) { PoolCore(index: $0, configuration: configuration) }
+    private init(_ core: PoolCore, _ configuration: PoolConfiguration) {
+        self.core = core
         index = core.index
         isByWidth = configuration.layout.capacities.allSatisfy { $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
         ForkSafety.install
-        PoolHook.installed?.didCreatePool(
-            core.index, core.name, configuration.layout.capacities, configuration.zeroing == .onPut)
+        // The recorder takes locks, for which a signal handler of this thread would wait for ever.
+        InterruptedCalls.around {
+            PoolHook.installed?.didCreatePool(
+                core.index, core.name, configuration.layout.capacities, configuration.zeroing == .onPut)
+        }
         // Last: from here on other threads use the pool, which a recorder must know by then.
-        if isDefault { cmempool_set_default_core(Unmanaged.passUnretained(core).toOpaque()) }
+        if core.index == 0 { cmempool_set_default_core(Unmanaged.passUnretained(core).toOpaque()) }
     }
 
-    /// Makes a pool with the default configuration. Traps when 1,024 pools exist.
+    private convenience init(isDefault: Bool, _ configuration: PoolConfiguration) {
+        guard let core = Self.register(isDefault: isDefault, configuration) else {
+            fatalError("mempool: \(Self.tooManyPools)")
+        }
+        self.init(core, configuration)
+    }
+
+    /// Nil if there are as many pools as there can be.
+    private static func register(isDefault: Bool, _ configuration: PoolConfiguration) -> PoolCore? {
+        PoolHook.startRecorder
+        return InterruptedCalls.around {
+            PoolRegistry.register(isDefault: isDefault, configuration) {
+                PoolCore(index: $0, configuration: configuration)
+            }
+        }
+    }
+
+    private static let tooManyPools =
+        "more than \(PoolRegistry.poolLimit) pools, those included that ended with buffers outstanding;"
+        + " share pools, and put all buffers of a pool before it ends"
+
+    /// Makes a pool with the default configuration.
+    ///
+    /// Traps when there are 1,024 pools, those included that ended while buffers of theirs were outstanding.
     public convenience init() {
         self.init(isDefault: false, PoolConfiguration())
     }
 
-    /// Makes a pool. Traps when 1,024 pools exist.
+    /// Makes a pool.
     ///
-    /// - Throws: ``PoolConfigurationError`` if an entry of the configuration is out of range.
+    /// - Throws: ``PoolConfigurationError`` if an entry of the configuration is out of range, or if there are 1,024 pools, those
+    ///   included that ended while buffers of theirs were outstanding.
     public convenience init(configuration: PoolConfiguration) throws(PoolConfigurationError) {
         try configuration.validate()
-        self.init(isDefault: false, configuration)
+        guard let core = Self.register(isDefault: false, configuration) else {
+            throw PoolConfigurationError(description: Self.tooManyPools)
+        }
+        self.init(core, configuration)
     }
 
     deinit {
@@ -78,8 +107,8 @@ public final class BufferPool: Sendable {
 
     /// As ``get(_:)``, for callers that can go on without the memory.
     ///
-    /// Traps like it if the size is negative or absurd, and if the very first get of the process cannot reserve the address space of
-    /// the slot table, 256 MiB.
+    /// Traps like it if the size is negative or absurd, if the very first get of the process cannot reserve the address space of
+    /// the slot table, 256 MiB, and if the first get of a pool with ``Zeroing/onPut`` cannot reserve that of the requests, 128 MiB.
     /// - Throws: ``PoolAllocationError`` if the system refuses the memory. Nothing is counted then.
     public func tryGet(_ size: Int) throws(PoolAllocationError) -> Buffer {
         try get(size, from: cmempool_frame())

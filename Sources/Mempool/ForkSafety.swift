@@ -6,7 +6,8 @@ internal import CMempoolPlatform
 /// taken and no structure half changed.
 ///
 /// Handlers of others that were registered before run while the locks are held, and may use the pool: the forking thread is
-/// inside of it meanwhile, and they are served like signal handlers.
+/// inside of it meanwhile, and they are served like signal handlers. A signal handler that forks where it interrupted the pool
+/// gets no locks, and its child finds them as they were.
 enum ForkSafety {
     /// Registers the handlers, once.
     static let install: Void = cmempool_around_fork(beforeFork, afterForkInParent, afterForkInChild)
@@ -34,27 +35,26 @@ enum ForkSafety {
     }
 }
 
-/// Whether the forking thread entered the pool for the fork. Guarded by the locks, which one thread at a time holds.
-nonisolated(unsafe) private var hasEntered = false
-
 private func beforeFork() {
+    // False in a signal handler that interrupted this thread inside of the pool, perhaps with one of the locks: it would wait for
+    // ever. Such a child can only call exec, or what is async-signal-safe otherwise.
     let isEntering = cmempool_enter()
-    ForkSafety.lock()
-    hasEntered = isEntering
+    cmempool_set_inside_for_fork(isEntering)
+    if isEntering { ForkSafety.lock() }
 }
 
 private func afterForkInParent() {
-    let isLeaving = hasEntered
+    guard cmempool_is_inside_for_fork() else { return }
     ForkSafety.unlock()
-    if isLeaving { InterruptedCalls.leave() }
+    InterruptedCalls.leave()
 }
 
 private func afterForkInChild() {
-    let isLeaving = hasEntered
-    ForkSafety.unlock()
     cmempool_forget_thread_id()
+    guard cmempool_is_inside_for_fork() else { return IdleDecayThread.forgetAfterFork() }
+    ForkSafety.unlock()
     IdleDecayThread.holdAfterFork()
     ThreadCaches.takeBackAfterFork()
     IdleDecayThread.forgetAfterFork()
-    if isLeaving { InterruptedCalls.leave() }
+    InterruptedCalls.leave()
 }

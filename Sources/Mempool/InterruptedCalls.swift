@@ -6,10 +6,10 @@ internal import CMempoolPlatform
 ///
 /// Such a get maps memory of its own, which no recorder sees; such a put waits until the interrupted call ends. Both are
 /// async-signal-safe. Only calls that take the slow path are protected, hence all of them while a recorder watches every get.
-enum InterruptedCalls {
-    /// Runs `body`, which takes locks of the pool, so that handlers do not.
+package enum InterruptedCalls {
+    /// Runs `body`, which takes locks of the pool or of the recorder, so that handlers do not.
     @inline(__always)
-    static func around<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
+    package static func around<R, E: Error>(_ body: () throws(E) -> R) throws(E) -> R {
         // A handler that does this itself waits for a lock at worst, as without.
         guard cmempool_enter() else { return try body() }
         defer { leave() }

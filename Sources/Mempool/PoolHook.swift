@@ -90,15 +90,19 @@ package struct BufferPlacer: Sendable {
     package var takeBack: @convention(c) (Int) -> UnsafeMutableRawPointer?
     /// Who has, or had last, the place elsewhere that an address lies in.
     package var owner: @Sendable (_ address: UInt) -> PlacedBuffer?
+    /// The place in its pool of a slot's buffer that is elsewhere; nil if it is there.
+    package var home: @Sendable (_ slot: Int) -> UnsafeMutableRawPointer?
 
     package init(
         place: @escaping @convention(c) (UnsafeRawPointer) -> UnsafeMutableRawPointer?,
         takeBack: @escaping @convention(c) (Int) -> UnsafeMutableRawPointer?,
-        owner: @escaping @Sendable (UInt) -> PlacedBuffer?
+        owner: @escaping @Sendable (UInt) -> PlacedBuffer?,
+        home: @escaping @Sendable (Int) -> UnsafeMutableRawPointer?
     ) {
         self.place = place
         self.takeBack = takeBack
         self.owner = owner
+        self.home = home
     }
 }
 

@@ -16,7 +16,7 @@ package enum SystemMemory {
     }()
 
     /// The unit in which memory goes back, bytes: 4096, or more on other machines than x86-64.
-    static let pageBytes = max(4096, sysconf(CInt(_SC_PAGESIZE)))
+    package static let pageBytes = max(4096, sysconf(CInt(_SC_PAGESIZE)))
 
     private static func isToFail() -> Bool {
         guard callsUntilFailure.load(ordering: .relaxed) >= 0 else { return false }

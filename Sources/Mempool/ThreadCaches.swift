@@ -30,7 +30,7 @@ enum ThreadCaches {
     private static func make(
         for pool: PoolCore, thread: UnsafeMutablePointer<cmempool_thread>
     ) -> UnsafeMutablePointer<cmempool_cache>? {
-        // Registered again whenever a cache is made: a destructor that ran may be followed by another use of the pool.
+        // A thread whose end was told gets no cache any more.
         guard thread.pointee.is_registered != 0 || cmempool_register_thread(thread) else { return nil }
         let bucketCount = pool.buckets.count
         let byteCount = cmempool_cache_bytes(UInt32(truncatingIfNeeded: bucketCount))

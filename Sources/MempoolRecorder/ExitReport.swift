@@ -3,6 +3,7 @@
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc
+internal import Mempool
 internal import MempoolRecording
 
 extension Recorder {
@@ -27,19 +28,9 @@ extension Recorder {
 
     /// Completes the recording, says what was found, and ends the process with the chosen status if there was nothing else.
     func processWillExit(_ status: CInt) {
-        checkIdleMemory()
-        refreshModules()
-        let groups = findingGroups()
-        let inUse = sampling?.enterTotals() ?? 0
-        let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
-        let header = file.header
-        let now = cmempool_now()
-        header.pointee.lastMonotonic = now
-        header.pointee.endMonotonic = now
-        header.pointee.exitStatus = status
-        header.pointee.flags |= RecordingHeader.cleanExitFlag
-        file.close()
-        let dropped = header.pointee.dropped.ledger
+        // All of this takes locks, for which a signal handler of this thread would wait for ever.
+        let (groups, outstanding) = InterruptedCalls.around { complete(status) }
+        let dropped = file.header.pointee.dropped.ledger
         if dropped > 0, !options.isQuiet {
             // Without this line, silence would look like health.
             printLine(
@@ -58,6 +49,25 @@ extension Recorder {
         }
         if !options.isQuiet { printBlock(groups) }
         replace(status)
+    }
+
+    /// Makes the last entries and closes the file.
+    ///
+    /// - Returns: What was found, worst first; and how many buffers are outstanding, which is known while gets are sampled.
+    private func complete(_ status: CInt) -> (groups: [Group], outstanding: UInt64) {
+        checkIdleMemory()
+        refreshModules()
+        let groups = findingGroups()
+        let inUse = sampling?.enterTotals() ?? 0
+        let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
+        let header = file.header
+        let now = cmempool_now()
+        header.pointee.lastMonotonic = now
+        header.pointee.endMonotonic = now
+        header.pointee.exitStatus = status
+        header.pointee.flags |= RecordingHeader.cleanExitFlag
+        file.close()
+        return (groups, outstanding)
     }
 
     /// Ends the process with the status that was chosen for findings, if its own would be 0.
@@ -98,8 +108,11 @@ extension Recorder {
     }
 
     /// Stops the process where a finding was made, for a debugger or a core file.
-    func abort(because finding: FindingRecord) -> Never {
-        refreshModules()
+    ///
+    /// - Parameter isUnderLock: Whether a lock of the pool or the recorder is held. The loader, which knows the names, has a lock
+    ///   of its own, and who holds that may wait for ours.
+    func abort(because finding: FindingRecord, isUnderLock: Bool) -> Never {
+        if !isUnderLock { refreshModules() }
         let kind = FindingKind(rawValue: finding.kind)
         printLine("stopped by abort= in MEMPOOL_DEBUG: \(kind?.name ?? "finding") in process \(getpid())")
         let stacks = [
@@ -107,7 +120,8 @@ extension Recorder {
             ("got by", finding.getStack), ("handed out again to", finding.reissueStack),
         ]
         for (title, stack) in stacks where stack > 0 {
-            printLine("  \(title) \(Self.place(names(of: stack, atMost: 12)))")
+            let names = isUnderLock ? offsets(of: stack, atMost: 12) : names(of: stack, atMost: 12)
+            printLine("  \(title) \(Self.place(names))")
         }
         if let path = file.path { printLine("files, lines and stacks: mempool-doctor report \(path)") }
         Glibc.abort()
@@ -168,14 +182,21 @@ extension Recorder {
     /// The functions of the first frames of a stack, on one line; where they lie in their file if none has a name.
     func place(of stack: UInt32) -> String {
         let names = names(of: stack)
-        guard names.isEmpty, stack > 0 else { return Self.place(names) }
-        let address = file.records(.stacks, as: UInt64.self)[Int(stack) + 1] & ~StackWord.asyncBit
+        guard names.isEmpty, let offset = offsets(of: stack, atMost: 1).first else { return Self.place(names) }
+        return "the program, at " + offset
+    }
+
+    /// Where the first frames of a stack lie in their files, without asking the loader.
+    private func offsets(of stack: UInt32, atMost limit: Int) -> [String] {
+        guard stack > 0 else { return [] }
+        let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         let modules = UnsafeBufferPointer(
             start: file.records(.modules, as: ModuleRecord.self), count: Int(file.published(.modules).pointee))
-        guard let module = modules.first(where: { $0.start <= address && address < $0.end }) else {
-            return Self.place(names)
+        return (1...Int(words[0])).prefix(limit).compactMap { index in
+            let address = words[index] & ~StackWord.asyncBit
+            let module = modules.first { $0.start <= address && address < $0.end }
+            return module.map { "+0x" + String(address - $0.base, radix: 16) }
         }
-        return "the program, at +0x" + String(address - module.base, radix: 16)
     }
 
     /// The functions of the first frames outside the pool and the recorder.
@@ -207,7 +228,7 @@ extension Recorder {
     private static func functionName(_ address: UInt64) -> String? {
         var name = [CChar](repeating: 0, count: 1024)
         guard cmempool_function_name(address, &name, name.count) else { return nil }
-        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
     }
 
     /// Whether a symbol is the pool's or the recorder's, by its module. Extensions of the pool's types in other modules
@@ -222,7 +243,7 @@ extension Recorder {
     private static func demangled(_ mangled: String) -> String {
         var name = [CChar](repeating: 0, count: 1024)
         guard cmempool_demangle(mangled, &name, name.count) else { return mangled }
-        return String(decoding: name.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+        return String(decoding: name.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
     }
 
     /// The demangled name without parameters: `closure in Client.work`, `Client.Server.handle`.

@@ -31,7 +31,8 @@ extension Recorder {
         finding.bytes = region.capacity
         finding.offset = Int64(bitPattern: UInt64(fault.address &- region.base))
         finding.flags = FindingRecord.faultFlag | (fault.is_read ? FindingRecord.readFlag : 0)
-        finding.accessStack = cmempool_capture_interrupted(fault.context, fault.stack_low, fault.stack_high)
+        finding.accessStack = cmempool_capture_interrupted(
+            fault.context, fault.stack_low, fault.stack_high, fault.runs_task)
         finding.accessThread = fault.thread_id
         finding.firstTime = cmempool_now()
         let slot = Int(region.slot)

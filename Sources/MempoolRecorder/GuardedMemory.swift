@@ -8,15 +8,17 @@ internal import MempoolRecording
 
 /// Places outstanding buffers between two pages that nobody can touch, at level paranoid.
 ///
-/// The end of a buffer lies as close before the second page as its alignment allows: buffers of 4 KiB and more begin on a
-/// page and reach to the end of the last page of their request; smaller ones begin on 64 bytes. The put takes all access
-/// away, and the memory stays out of reach in a queue, the quarantine, before it serves another buffer.
+/// The end of a buffer lies as close before the second page as its alignment allows: buffers of 4 KiB and more begin on a multiple
+/// of that, smaller ones on 64 bytes. The put takes all access away, and the memory stays out of reach in a queue, the quarantine,
+/// before it serves another buffer.
 ///
 /// Address space is reserved by *rooms*: room n has regions of 2^n pages, each with a page before and behind it. Without access
 /// neighbouring regions are one mapping for the kernel, so only outstanding ones count against its limit of mappings: two
 /// each. Thread-safe.
 final class GuardedMemory: Sendable {
-    private static let pageBytes = 4096
+    private static let pageBytes = SystemMemory.pageBytes
+    /// What large buffers begin on, also where pages are larger.
+    private static let alignmentBytes = 4096
     /// Address space of one room: at most so much, and at most so many regions.
     private static let roomBytes = 16 << 30
     private static let roomRegions = 1 << 16
@@ -104,7 +106,8 @@ final class GuardedMemory: Sendable {
                 base: region.pointee.base, pool: Int(region.pointee.pool),
                 bucketRow: Int(region.pointee.bucket_row), capacity: Int(region.pointee.capacity)
             )
-        }
+        },
+        home: { slot in shared?.region(ofSlot: slot)?.pointee.home }
     )
 
     // MARK: - For the recorder
@@ -124,7 +127,7 @@ final class GuardedMemory: Sendable {
 
     private func place(_ event: GetEvent) -> UnsafeMutableRawPointer? {
         guard event.slot < Self.slotLimit, isChosen() else { return nil }
-        let alignment = event.capacity < Self.pageBytes ? 64 : Self.pageBytes
+        let alignment = event.capacity < Self.alignmentBytes ? 64 : Self.alignmentBytes
         let used = (event.request + alignment - 1) / alignment * alignment
         let pages = (used + Self.pageBytes - 1) / Self.pageBytes
         let room = Int.bitWidth - (pages - 1).leadingZeroBitCount
@@ -199,7 +202,7 @@ final class GuardedMemory: Sendable {
             let memory = mmap(nil, count * regionBytes, PROT_NONE, flags, -1, 0), memory != MAP_FAILED
         else { return false }
         state.rooms[number] = Room(start: UInt(bitPattern: memory), regions: regions, count: count)
-        cmempool_set_room(UInt32(number), UInt(bitPattern: memory), UInt32(count), regions)
+        cmempool_set_room(UInt32(number), UInt(bitPattern: memory), UInt(regionBytes), UInt32(count), regions)
         return true
     }
 

@@ -1,6 +1,7 @@
 // `HotLayout`: numbers of the recording's layout that the hot path needs without a call into another module.
 
 #if Recorder
+internal import CMempoolPlatform
 internal import MempoolRecording
 
 /// Copies of constants of `MempoolRecording`, whose code is not inlined into this module.
@@ -54,6 +55,8 @@ enum HotLayout {
         precondition(CounterShard.putsWord == 1 && CounterShard.requestedBytesWord == 2)
         precondition(inProgress == LedgerState.inProgress.rawValue && returned == LedgerState.returned.rawValue)
         precondition(poisoned == LedgerFlags.poisoned)
+        // Threads have room for the shards of so many pools.
+        precondition(RecordingLimits.pools <= Int(CMEMPOOL_CACHED_POOLS))
         precondition(kept == LedgerFlags.kept && unzoned == LedgerFlags.unzoned)
         typealias Record = LedgerRecord
         precondition(MemoryLayout<Record>.offset(of: \.getStack) == stacksWord * 8)

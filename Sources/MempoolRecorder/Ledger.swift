@@ -149,14 +149,11 @@ struct Ledger: @unchecked Sendable {
     /// Marks the outstanding buffers of a pool that was destroyed, and calls `body` for each.
     func markDestroyed(pool: Int, _ body: (_ slot: Int, LedgerRecord) -> Void) {
         for slot in 0..<Int(cmempool_load64_acquire(published)) {
-            let record = records[slot]
-            guard record.state == .outstanding, Int(record.pool) == pool, record.flags & LedgerFlags.kept == 0 else {
-                continue
-            }
-            let generation = record.generation
-            begin(records + slot, generation: generation)
-            records[slot].flags |= LedgerFlags.inFinding
-            end(records + slot, generation: generation, HotLayout.outstanding)
+            // The slot may be another pool's, whose threads write its record.
+            guard let record = read(slot), record.state == .outstanding, Int(record.pool) == pool,
+                record.flags & LedgerFlags.kept == 0
+            else { continue }
+            cmempool_or8(&records[slot].flags, LedgerFlags.inFinding)
             body(slot, record)
         }
     }

@@ -45,7 +45,10 @@ struct ModuleTable {
     }
 
     private let file: RecordingFile
+    /// Those that found no room as well, so that each counts once; of a program that loads and unloads without end, no more than
+    /// `knownLimit`, about half a megabyte.
     private var known: Set<Key> = []
+    private static let knownLimit = 4 * RecordingLimits.modules
     /// Of the images that were entered last; another one means that there are others.
     private(set) var epoch: UInt64 = 0
 
@@ -61,8 +64,10 @@ struct ModuleTable {
     }
 
     private mutating func enter(_ module: cmempool_module, path: String, strings: inout StringTable) {
-        guard known.insert(Key(base: module.base, end: module.end, path: path)).inserted else { return }
-        let position = known.count - 1
+        let key = Key(base: module.base, end: module.end, path: path)
+        guard !known.contains(key) else { return }
+        let position = known.count
+        if position < Self.knownLimit { known.insert(key) }
         guard file.reserve(.modules, count: position + 1) != nil else {
             file.countDropped(&file.header.pointee.dropped.modules)
             return

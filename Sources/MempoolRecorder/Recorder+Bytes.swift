@@ -72,7 +72,10 @@ extension Recorder {
 
     /// Looks at everything that lies idle, when the process ends. Other threads may still run.
     func checkIdleMemory() {
-        forEachIdleDamage { slot, record, damage in addUseAfterPut(record, slot, damage, isUnderLock: true) }
+        var found: [(slot: Int, record: LedgerRecord, damage: Damage)] = []
+        forEachIdleDamage { slot, record, damage in found.append((slot, record, damage)) }
+        // Without the lock that it holds: the program's handler is called, and abort= asks the loader for names.
+        for (slot, record, damage) in found { addUseAfterPut(record, slot, damage, isUnderLock: false) }
         deliverPending()
     }
 

@@ -139,8 +139,8 @@ final class Recorder: Sendable {
     /// Calls `body` with the recorder, unless there is none or this is a forked child, which must not touch the parent's
     /// file. No reference is counted: the recorder lives as long as the process.
     @inline(__always)
-    static func withCurrent(_ body: (Recorder) -> Void) {
-        guard let root = cmempool_recorder_root() else { return forked }
+    static func withCurrent(_ body: (Recorder) -> Void, inChild: () -> Void = { forked }) {
+        guard let root = cmempool_recorder_root() else { return inChild() }
         Unmanaged<Recorder>.fromOpaque(root)._withUnsafeGuaranteedRef(body)
     }
 
@@ -148,6 +148,15 @@ final class Recorder: Sendable {
     private static let forked: Void = {
         printLine("process \(getpid()) was forked from a recorded one and is not recorded itself")
     }()
+
+    /// A get in a forked child. Other tools still take what the parent had put, or had not asked for, for nobody's.
+    @inline(never)
+    private static func didGetInChild(_ event: UnsafePointer<GetEvent>) {
+        if cmempool_has_tools(), let base = UnsafeMutableRawPointer(bitPattern: event.pointee.address) {
+            cmempool_tools_show(base, event.pointee.capacity)
+        }
+        forked
+    }
 
     /// Makes this the recorder that the hook's functions find.
     func becomeCurrent() {
@@ -169,7 +178,10 @@ final class Recorder: Sendable {
                 Recorder.withCurrent { $0.didCreatePool(pool, name, capacities, zeroes) }
             },
             didDestroyPool: { pool, outstanding in Recorder.withCurrent { $0.didDestroyPool(pool, outstanding) } },
-            didGet: { event in Recorder.withCurrent { $0.didGet(event.assumingMemoryBound(to: GetEvent.self)) } },
+            didGet: { event in
+                let event = event.assumingMemoryBound(to: GetEvent.self)
+                Recorder.withCurrent({ $0.didGet(event) }, inChild: { Recorder.didGetInChild(event) })
+            },
             didPut: { event in Recorder.withCurrent { $0.didPut(event.assumingMemoryBound(to: PutEvent.self)) } },
             didRefuse: { put in Recorder.withCurrent { $0.didRefuse(put) } },
             didAccessAfterPut: { access in
@@ -548,7 +560,9 @@ final class Recorder: Sendable {
         let complete = finding
         if cold.withLock({ $0.findings.add(complete) }) { scopes.pin(complete.context) }
         file.header.pointee.lastMonotonic = complete.firstTime
-        if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) { abort(because: complete) }
+        if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) {
+            abort(because: complete, isUnderLock: isUnderLock)
+        }
         didFind(complete, isUnderLock: isUnderLock)
     }
 

@@ -94,4 +94,58 @@ struct BuildTests {
         #expect(report.recorder?.unwinder == "libunwind")
         #expect((report.recorder?.slowCaptures ?? 0) > 0)
     }
+
+    @Test func `A shared library with the pool in it can be loaded at run time`() throws {
+        let scratch = try Scratch()
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().path
+        let files = FileManager.default
+        try files.createSymbolicLink(atPath: scratch.file("mempool"), withDestinationPath: root)
+        try files.createDirectory(atPath: scratch.file("plugin/Sources/plugin"), withIntermediateDirectories: true)
+        let manifest = """
+            // swift-tools-version: 6.1
+            import PackageDescription
+            let package = Package(
+                name: "plugin", products: [.library(name: "plugin", type: .dynamic, targets: ["plugin"])],
+                dependencies: [.package(path: "../mempool")],
+                targets: [.target(name: "plugin", dependencies: [.product(name: "Mempool", package: "mempool")])])
+            """
+        try manifest.write(toFile: scratch.file("plugin/Package.swift"), atomically: true, encoding: .utf8)
+        let plugin = """
+            import Mempool
+            @_cdecl("plugin_gets") public func gets() -> CInt {
+                putBuffer(getBuffer(100))
+                return CInt(getStats().gets)
+            }
+            """
+        try plugin.write(
+            toFile: scratch.file("plugin/Sources/plugin/plugin.swift"), atomically: true, encoding: .utf8)
+        // A program that is linked with nothing of Swift's.
+        let loader = """
+            #include <dlfcn.h>
+            #include <stdio.h>
+            int main(int count, char **words) {
+                void *library = dlopen(words[1], RTLD_NOW);
+                if (!library) return puts(dlerror()), 2;
+                int (*gets)(void) = (int (*)(void))dlsym(library, "plugin_gets");
+                return gets && gets() == 1 ? 0 : 3;
+            }
+            """
+        try loader.write(toFile: scratch.file("loader.c"), atomically: true, encoding: .utf8)
+        var environment = ProcessInfo.processInfo.environment
+        environment["MEMPOOL_DEBUG"] = nil
+        for command in [
+            ["swift", "build", "--package-path", scratch.file("plugin")],
+            ["clang", "-o", scratch.file("loader"), scratch.file("loader.c"), "-ldl"],
+        ] {
+            let end = try Program.run(["/usr/bin/env"] + command, environment: environment, in: scratch)
+            try #require(end.status == 0, "\(end.output)")
+        }
+        for level in ["off", "full"] {
+            let end = try Program.run(
+                [scratch.file("loader"), scratch.file("plugin/.build/debug/libplugin.so")],
+                environment: ["MEMPOOL_DEBUG": level], in: scratch)
+            #expect(end.status == 0, "\(level): \(end.output)")
+        }
+    }
 }

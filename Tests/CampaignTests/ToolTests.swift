@@ -57,8 +57,9 @@ import Testing
             #expect(wrong.status != 0)
             #expect(wrong.output.contains("AddressSanitizer: use-after-poison"), "\(kind): \(wrong.output.prefix(500))")
         }
-        let right = try Program.run(
-            [zoo, "correct", "every bucket's capacity, all bytes"], environment: variables, in: scratch)
-        #expect(right.status == 0, "\(right.output)")
+        for name in ["every bucket's capacity, all bytes", "a child that was forked"] {
+            let right = try Program.run([zoo, "correct", name], environment: variables, in: scratch)
+            #expect(right.status == 0, "\(name): \(right.output)")
+        }
     }
 }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -42,13 +43,49 @@ __asm__(
     ".cfi_startproc\n"
     "movq %rdi, %rax\nmovq %rsi, %rdi\njmp *%rax\n"
     ".cfi_endproc\n.size fixture_call_tail, .-fixture_call_tail\n"
+
+    ".globl fixture_run_job\n.type fixture_run_job,@function\nfixture_run_job:\n"
+    ".cfi_startproc\n"
+    "pushq %rbp\n.cfi_adjust_cfa_offset 8\n.cfi_rel_offset rbp, 0\n"
+    "movq %rsp, %rbp\n.cfi_def_cfa_register rbp\n"
+    "leaq fixture_context(%rip), %rax\npushq %rax\npushq %rax\n"
+    "movq %rdi, %rax\nxorl %edi, %edi\ncall *64(%rax)\n"
+    // The runtime's convention for such functions: they take eight bytes of their caller's with them.
+    "leave\n.cfi_def_cfa rsp, 8\nret $8\n"
+    ".cfi_endproc\n.size fixture_run_job, .-fixture_run_job\n"
     ".section .note.GNU-stack,\"\",@progbits\n.text\n"
 );
+
+__attribute__((visibility("hidden"), used)) void *fixture_context[2] = {NULL, (void *)0x5A5A};
+
+extern void fixture_run_job(void);
+
+// A job of the runtime's, and what it is about.
+typedef struct job {
+    void *object[2];
+    void *scheduler[2];
+    uint32_t flags;
+    uint32_t identifier;
+    void *voucher;
+    void *reserved;
+    void (*run)(void);
+    fixture_body body;
+} __attribute__((aligned(16))) job;
+_Static_assert(offsetof(job, run) == 56 && offsetof(job, body) == 64, "as the runtime has it");
+
+extern __attribute__((swiftcall)) void swift_job_run(job *job, void *executor, void *implementation);
+
+void fixture_call_as_job(fixture_body body) {
+    // The first kind that is no task.
+    job job = {.flags = 192, .run = fixture_run_job, .body = body};
+    swift_job_run(&job, NULL, NULL);
+}
 #else
 bool fixture_has_frameless(void) { return false; }
 void fixture_call_frameless(fixture_body body, void *context) { body(context); }
 void fixture_call_clobbered(fixture_body body, void *context) { body(context); }
 void fixture_call_tail(fixture_body body, void *context) { body(context); }
+void fixture_call_as_job(fixture_body body) { body(NULL); }
 #endif
 
 typedef struct sorted {
@@ -141,4 +178,14 @@ int fallocate(int descriptor, int mode, off_t offset, off_t bytes) {
         return -1;
     }
     return (int)syscall(SYS_fallocate, descriptor, mode, offset, bytes);
+}
+
+static fixture_body ftruncate_watcher;
+
+void fixture_watch_ftruncate(fixture_body body) { ftruncate_watcher = body; }
+
+// As above.
+int ftruncate(int descriptor, off_t bytes) {
+    if (ftruncate_watcher) ftruncate_watcher(NULL);
+    return (int)syscall(SYS_ftruncate, descriptor, bytes);
 }

@@ -373,4 +373,25 @@ struct BytesTests {
         #expect(text.contains("mempool-doctor report \(path)"))
         #expect(try findings(scratch).map(\.kind) == [FindingKind.foreignPut.rawValue, FindingKind.doublePut.rawValue])
     }
+
+    @Test("abort= names functions, unless a lock is held that the loader may wait for: then it says where they lie")
+    func abortUnderLock() async throws {
+        for isTrimmed in [true, false] {
+            let scratch = ScratchDirectory()
+            let path = scratch.recording
+            let result = await #expect(processExitsWith: .signal(SIGABRT), observing: [\.standardErrorContent]) {
+                [path = path as String, isTrimmed = isTrimmed as Bool] in
+                debug("full,abort=use-after-put,recording=\(path)")
+                write(1, putAndKeepPointer(300), 17)
+                // Looks at the bytes before their memory goes, with the lock of the bucket; or else at the end.
+                if isTrimmed { BufferPool.shared.trim() }
+                exit(0)
+            }
+            let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+            #expect(text.contains("mempool: stopped by abort= in MEMPOOL_DEBUG: use-after-put in process "))
+            #expect(text.contains("mempool:   put by +0x") == isTrimmed, "\(text)")
+            #expect(text.contains("putAndKeepPointer") == !isTrimmed, "\(text)")
+            #expect(try findings(scratch).map(\.kind) == [FindingKind.useAfterPut.rawValue])
+        }
+    }
 }

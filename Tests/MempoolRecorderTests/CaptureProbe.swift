@@ -48,6 +48,7 @@ enum CaptureProbe {
         ("beyond the limit", { fixture_call_deep(body, nil, 500) }),
         ("deep, then frameless", { fixture_call_deep({ _ in fixture_call_frameless(body, nil) }, nil, 300) }),
         ("frameless, then deep", { fixture_call_frameless({ _ in fixture_call_deep(body, nil, 20) }, nil) }),
+        ("a job that is no task", { fixture_call_as_job(body) }),
         ("Swift closure", { [1].forEach { _ in body(nil) } }),
     ]
 

@@ -5,6 +5,7 @@ import CaptureFixtures
 import Foundation
 import Mempool
 import MempoolRecording
+import Synchronization
 import Testing
 
 private func debug(_ settings: String) { setenv("MEMPOOL_DEBUG", settings, 1) }
@@ -43,8 +44,8 @@ struct CaptureTests {
         }
         let header = try Recording(path: scratch.recording).header
         #expect(header.captureMismatches == 0)
-        // Plain, tail call, deep, beyond the limit and the closure are told by frame pointers: 5 of 13 paths from two places.
-        #expect(header.captureChecks > 2 * 5 * 2 * 2 * 5 * 10)
+        // Plain, tail call, deep, beyond the limit, the job and the closure are told by frame pointers: 6 of 14 paths from two places.
+        #expect(header.captureChecks > 2 * 5 * 2 * 2 * 6 * 10)
         if fixture_has_frameless() { #expect(header.slowCaptures > 2 * 5 * 2 * 2 * 20) }
     }
 
@@ -104,6 +105,34 @@ struct CaptureTests {
         }
         let header = try Recording(path: scratch.recording).header
         #expect(header.captureMismatches == 0 && header.captureChecks > 100)
+    }
+
+    @Test("a job that is no task has no async parents")
+    func jobs() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            let isRun = fixture_run_threads(1, 1) { _ in
+                CaptureProbe.takeAllPaths()
+                #if compiler(>=6.2)
+                EndsInIsolation.end(10)
+                #endif
+            }
+            CaptureProbe.require(isRun, "no thread")
+            #if compiler(>=6.2)
+            await EndsInIsolation.ended(10)
+            #endif
+            exit(0)
+        }
+        let recording = try Recording(path: scratch.recording)
+        var stacks = 0
+        _ = recording.forEachLedgerRecord { _, record in
+            let stack = recording.stack(record.getStack) ?? []
+            #expect(!stack.contains { $0 & StackWord.asyncBit != 0 }, "\(stack)")
+            stacks += 1
+        }
+        #expect(stacks > 10)
+        #expect(recording.header.captureMismatches == 0)
     }
 
     @Test("many threads at once, and a thread's first function that uses the pool itself")
@@ -195,3 +224,27 @@ struct CaptureTests {
         }
     }
 }
+
+#if compiler(>=6.2)
+/// Uses the pool where it ends, which is a job on its actor if somebody else lets it go.
+private actor EndsInIsolation {
+    private static let count = Atomic(0)
+
+    let lease = leaseBuffer(100)
+
+    isolated deinit {
+        for _ in 0..<10 { putBuffer(getBuffer(200)) }
+        Self.count.add(1, ordering: .releasing)
+    }
+
+    /// Makes and lets go of so many.
+    static func end(_ number: Int) {
+        for _ in 0..<number { _ = EndsInIsolation() }
+    }
+
+    /// Waits until so many have ended.
+    static func ended(_ number: Int) async {
+        while count.load(ordering: .acquiring) < number { await Task.yield() }
+    }
+}
+#endif

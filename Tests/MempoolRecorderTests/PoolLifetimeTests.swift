@@ -35,6 +35,24 @@ import Testing
         #expect(rows.map(\.puts).reduce(0, +) == 1512)
     }
 
+    @Test func `Pools that follow each other are counted together if they are of a kind, and else apart`() async throws
+    {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            setenv("MEMPOOL_DEBUG", "full,quiet,recording=\(path)", 1)
+            for (name, capacities) in [("a", [512]), ("b", [512, 1024]), ("a", [512])] {
+                let layout = try BucketLayout(capacities: capacities)
+                let pool = try BufferPool(configuration: PoolConfiguration(name: name, layout: layout))
+                for size in capacities { pool.put(pool.get(size)) }
+            }
+            exit(0)
+        }
+        let pools = try Recording(path: path).pools.filter { !$0.name.isEmpty }
+        #expect(pools.map(\.name) == ["a", "b"])
+        #expect(pools.map { $0.rows.map(\.gets).reduce(0, +) } == [2, 2])
+    }
+
     @Test func `No thread finds the default pool before the recorder knows it`() async {
         await #expect(processExitsWith: .exitCode(0)) {
             setenv("MEMPOOL_DEBUG", "full,quiet", 1)

@@ -1,5 +1,7 @@
 // What a program may do to the recorder within it without harm to either: its descriptors, its signals, its limits, its end.
 
+import CMempoolPlatform
+import CaptureFixtures
 import Foundation
 import Mempool
 import MempoolRecording
@@ -269,7 +271,59 @@ struct RecorderHostTests {
         #expect(try Recording(path: path).header.unguardedGets == 1)
     }
 
+    @Test("a second put by an address that was in the pool, while the next is between guard pages, is a double put")
+    func lateRawPut() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            record("paranoid,quiet,guard=0.5,recording=\(path)")
+            func isGuarded(_ memory: UnsafeMutableRawBufferPointer) -> Bool {
+                cmempool_region_at(UInt(bitPattern: memory.baseAddress)) != nil
+            }
+            let pool = BufferPool.shared
+            for _ in 0..<1000 {
+                let first = pool.getRaw(100)
+                pool.putRaw(first.baseAddress)
+                // In the same slot.
+                let next = pool.getRaw(100)
+                if !isGuarded(first), isGuarded(next) {
+                    pool.putRaw(first.baseAddress)
+                    must(getStats().inUse == 1 && getStats().discards.doublePut == 1)
+                    pool.putRaw(next.baseAddress)
+                    must(getStats().inUse == 0 && getStats().discarded == 1)
+                    exit(0)
+                }
+                pool.putRaw(next.baseAddress)
+            }
+            exit(98)
+        }
+        let finding = try #require(Recording(path: path).findings.first)
+        #expect(finding.kind == FindingKind.doublePut.rawValue && finding.reissues == 1 && finding.getStack > 0)
+    }
+
+    @Test("space that begins within a page is reserved with the whole page, as where pages are larger than the file's")
+    func reserveWithinPages() throws {
+        let page = sysconf(CInt(_SC_PAGESIZE))
+        let memory = try #require(mmap(nil, 3 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+        defer { munmap(memory, 3 * page) }
+        try #require(memory != MAP_FAILED)
+        #expect(cmempool_reserve(-1, memory, 100, UInt64(page)) == 0)
+        var isResident = [UInt8](repeating: 0, count: 3)
+        #expect(mincore(memory, 3 * page, &isResident) == 0)
+        #expect(isResident.map { $0 & 1 } == [1, 1, 0])
+    }
+
     // MARK: - Signals
+
+    @Test("a handler that comes while the recorder ends finds its thread inside of the pool")
+    func handlerAtTheEnd() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            record("full,quiet")
+            leakHere(1)
+            fixture_watch_ftruncate { _ in _exit(cmempool_enter() ? 97 : 0) }
+            exit(98)
+        }
+    }
 
     @Test("handlers use the pool of a thread that asks the recorder and makes mistakes")
     func handlersAmidDiagnostics() async {

@@ -1,5 +1,6 @@
 // What can be chosen about a pool: buckets, limits, zeroing; and what is said about choices that do not work.
 
+import CMempoolPlatform
 import Glibc
 import Testing
 
@@ -46,6 +47,47 @@ struct ConfigurationTests {
             description { _ = try BufferPool(configuration: .init(decay: .after(seconds: .nan))) }
                 == "decay is after nan seconds; it must be 0.01 to 1e9"
         )
+    }
+
+    @Test("a pool too many is an error, also if most have ended with a buffer outstanding")
+    func tooManyPools() async throws {
+        let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            // The default pool has a number as well.
+            for _ in 1..<PoolRegistry.poolLimit { _ = BufferPool().get(100) }
+            do {
+                _ = try BufferPool(configuration: PoolConfiguration())
+                exit(2)
+            } catch {
+                let text = (error as? PoolConfigurationError)?.description
+                guard text?.hasPrefix("more than 1024 pools, those included") == true else { exit(3) }
+            }
+            // The default pool is there all the same.
+            putBuffer(getBuffer(100))
+            _ = BufferPool()
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(
+            text.contains(
+                "mempool: more than 1024 pools, those included that ended with buffers outstanding;"
+                    + " share pools, and put all buffers of a pool before it ends"))
+    }
+
+    @Test("a number is used again for the same kind of pool, and for another one only when fresh ones have run out")
+    func numbers() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            func index(_ name: String, _ capacities: [Int]) throws -> Int {
+                let layout = try BucketLayout(capacities: capacities)
+                return try BufferPool(configuration: PoolConfiguration(name: name, layout: layout)).index
+            }
+            let first = try index("a", [512])
+            guard try index("b", [512]) == first + 1, try index("a", [1024]) == first + 2 else { exit(2) }
+            guard try index("a", [512]) == first, try index("b", [512]) == first + 1 else { exit(3) }
+            let all = try (0..<100).map { try index("pool \($0)", [512]) }
+            guard Set(all).count == Int(CMEMPOOL_CACHED_POOLS) - first - 3 else { exit(4) }
+            exit(all.allSatisfy { $0 < Int(CMEMPOOL_CACHED_POOLS) } ? 0 : 5)
+        }
     }
 
     @Test(

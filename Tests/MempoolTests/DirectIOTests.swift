@@ -13,41 +13,35 @@ private let directFlag: CInt = 0o40000
 
 @Suite("O_DIRECT")
 struct DirectIOTests {
-    /// A file opened with O_DIRECT that takes a write of memory aligned by the C library, or nil if the folder's file system
-    /// refuses even that.
-    private func openDirect(in folder: String) -> (descriptor: CInt, path: String)? {
+    /// A new file in a folder, opened with O_DIRECT and without a name any more; nil if its file system does not take that, or
+    /// not a write of memory that the C library aligned, or takes any memory, so that nothing would be proven.
+    private static func openDirect(in folder: String) -> CInt? {
         let path = folder + "/mempool-direct-\(UUID().uuidString)"
         let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | directFlag, 0o600)
         guard descriptor >= 0 else { return nil }
-        var memory: UnsafeMutableRawPointer?
-        guard posix_memalign(&memory, 4096, 4096) == 0, let memory else { return nil }
-        memset(memory, 0, 4096)
-        defer { free(memory) }
-        if pwrite(descriptor, memory, 4096, 0) == 4096 { return (descriptor, path) }
-        close(descriptor)
         unlink(path)
+        let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: 8192, alignment: 4096)
+        defer { memory.deallocate() }
+        memory.initializeMemory(as: UInt8.self, repeating: 0)
+        if pwrite(descriptor, memory.baseAddress, 4096, 0) == 4096,
+            pwrite(descriptor, memory.baseAddress.map { $0 + 1 }, 4096, 0) < 0
+        {
+            return descriptor
+        }
+        close(descriptor)
         return nil
     }
 
     private static let checkout = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path
+    private static let folders = [FileManager.default.temporaryDirectory.path, checkout, "/var/tmp"]
+    private static let file = folders.lazy.compactMap(openDirect).first
 
-    @Test("takes buffers of every bucket from 4 KiB on as they are, and oversized ones")
+    @Test(
+        "takes buffers of every bucket from 4 KiB on as they are, and oversized ones",
+        .enabled(if: file != nil, "no folder at hand has O_DIRECT that refuses memory which is not aligned"))
     func direct() throws {
-        let folders = [FileManager.default.temporaryDirectory.path, Self.checkout, "/var/tmp"]
-        guard let (descriptor, path) = folders.lazy.compactMap(openDirect).first else {
-            print("no O_DIRECT here: none of \(folders) takes aligned memory")
-            return
-        }
-        defer {
-            close(descriptor)
-            unlink(path)
-        }
-        // The control: without alignment this file refuses, so that what follows proves something.
-        let unaligned = UnsafeMutableRawBufferPointer.allocate(byteCount: 8192 + 1, alignment: 4096)
-        defer { unaligned.deallocate() }
-        let refuses = pwrite(descriptor, unaligned.baseAddress.map { $0 + 1 }, 4096, 0) < 0
-        if !refuses { print("\(path): this file system takes unaligned memory too") }
-
+        let descriptor = try #require(Self.file)
+        defer { close(descriptor) }
         let pool = BufferPool()
         for capacity in [4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 16_777_216 + 4096] {
             // Neighbours, as a slab may start on a page while the second buffer in it does not.

@@ -1,23 +1,26 @@
 // Memory that goes back to the system: trim, decay, discards, thread ends, forks, and a system that has none.
 
 import Foundation
-import Mempool
 import Synchronization
 import Testing
 
+@testable import Mempool
+
 /// Bytes of this process that are in memory now, by the kernel's exact count of a mapping's pages.
 private func residentBytes(of buffers: [Buffer]) -> Int {
+    let pageBytes = UInt(SystemMemory.pageBytes)
     var pages: Set<UInt> = []
     for buffer in buffers {
         buffer.withUnsafeMutableBytes { bytes in
-            let first = UInt(bitPattern: bytes.baseAddress) / 4096
-            pages.formUnion(first...(first + UInt(buffer.capacity - 1) / 4096))
+            let first = UInt(bitPattern: bytes.baseAddress) / pageBytes
+            pages.formUnion(first...(first + UInt(buffer.capacity - 1) / pageBytes))
         }
     }
     return pages.count {
         var isResident: UInt8 = 0
-        return mincore(UnsafeMutableRawPointer(bitPattern: $0 * 4096), 4096, &isResident) == 0 && isResident & 1 == 1
-    } * 4096
+        let page = UnsafeMutableRawPointer(bitPattern: $0 * pageBytes)
+        return mincore(page, Int(pageBytes), &isResident) == 0 && isResident & 1 == 1
+    } * Int(pageBytes)
 }
 
 private func touch(_ buffers: [Buffer]) {

@@ -14,6 +14,25 @@ import Testing
 private let interruptedPool = BufferPool()
 private let signalCount = Atomic<Int>(0)
 
+/// Of the destructor of the test with threads that end.
+nonisolated(unsafe) private var lateKey = pthread_key_t()
+private let lateRounds = LateRounds()
+
+private struct LateRounds: ~Copyable {
+    let pool = BufferPool()
+    let count = Atomic<Int>(0)
+    /// Rounds in which the thread had a cache after its get and put.
+    let caches = Atomic<Int>(0)
+}
+
+/// Uses the pool, and asks for another round.
+private func useLate(_ value: UnsafeMutableRawPointer?) {
+    lateRounds.pool.put(lateRounds.pool.get(100))
+    lateRounds.count.add(1, ordering: .relaxed)
+    if cmempool_owned_cache(lateRounds.pool.index) != nil { lateRounds.caches.add(1, ordering: .relaxed) }
+    pthread_setspecific(lateKey, value)
+}
+
 @Suite struct ProcessTests {
     /// A handler may get and put while a recorder watches; the search of a put by address must not keep it from that.
     @Test(.timeLimit(.minutes(2))) func `Threads that put by address are interrupted by handlers that get and put`()
@@ -89,6 +108,64 @@ private let signalCount = Atomic<Int>(0)
             }
             putBuffer(buffer)
             exit(getStats().inUse == 0 && getStats().discarded == 0 ? 0 : 5)
+        }
+    }
+
+    @Test func `A handler that forks where it interrupted the pool does not wait for the pool's locks`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            alarm(20)
+            putBuffer(getBuffer(100))
+            // As a handler does that came amid a get which holds a lock.
+            guard cmempool_enter() else { exit(2) }
+            let child = PoolRegistry.state.withLock { _ in forkProcess() }
+            InterruptedCalls.leave()
+            if child == 0 {
+                alarm(10)
+                putBuffer(getBuffer(70_000))
+                // Another fork, from outside, takes the locks again.
+                let grandchild = forkProcess()
+                if grandchild == 0 { _exit(getStats().inUse == 0 ? 0 : 3) }
+                var status: CInt = 0
+                waitpid(grandchild, &status, 0)
+                _exit(status == 0 && getStats().inUse == 0 ? 0 : 4)
+            }
+            var status: CInt = 0
+            waitpid(child, &status, 0)
+            putBuffer(getBuffer(70_000))
+            exit(status == 0 && getStats().inUse == 0 && cmempool_enter() ? 0 : 5)
+        }
+    }
+
+    @Test func `A thread that uses a pool to its very end leaves nothing of its own behind`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            putBuffer(getBuffer(100))
+            // Made after the pool's own, so that its destructor runs after that in each round.
+            guard pthread_key_create(&lateKey, { useLate($0) }) == 0 else { exit(2) }
+            onThreads(1) { _ in
+                lateRounds.pool.put(lateRounds.pool.get(100))
+                pthread_setspecific(lateKey, UnsafeRawPointer(bitPattern: 1))
+            }
+            // As many rounds as there are, and a cache in none of them: nobody would take the last one back.
+            let rounds = lateRounds.count.load(ordering: .relaxed)
+            guard rounds == 4, lateRounds.caches.load(ordering: .relaxed) == 0 else { exit(3) }
+            let stats = lateRounds.pool.stats()
+            exit(stats.gets == 5 && stats.inUse == 0 && stats.allocations == 1 ? 0 : 4)
+        }
+    }
+
+    @Test func `A handler that comes while a pool is made finds its thread inside of the pool`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "full,quiet", 1)
+            _ = BufferPool()
+            guard let made = PoolHook.installed?.didCreatePool else { exit(0) }
+            PoolHook.installed?.didCreatePool = { pool, name, capacities, zeroes in
+                guard !cmempool_enter() else { exit(2) }
+                made(pool, name, capacities, zeroes)
+            }
+            putBuffer(getBuffer(100))
+            exit(cmempool_enter() ? 0 : 3)
         }
     }
 

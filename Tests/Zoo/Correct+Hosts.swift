@@ -134,11 +134,18 @@ extension Correct {
     static let hosts: [Correct] = [
         Correct("a child that was forked") {
             let held = getBuffer(100)
+            // What is idle at the fork, and behind a request, is nobody's for other tools that watch memory.
+            putBuffer(getBuffer(200))
             let child = rawFork()
             if child == 0 {
                 // The child's copy is its own affair.
+                let idle = getBuffer(400)
+                for index in 0..<idle.count { idle[index] = 1 }
                 putBuffer(held)
-                putBuffer(getBuffer(200))
+                let again = getBuffer(500)
+                for index in 0..<again.count { again[index] = 1 }
+                putBuffer(idle)
+                putBuffer(again)
                 _exit(0)
             }
             var status: CInt = 0

@@ -91,6 +91,12 @@ typedef struct cmempool_thread {
     uint32_t until_sampled;
     /// The state of a generator of random numbers; 0 before its first use.
     uint64_t random;
+    /// The ring; null before a handler first needs it.
+    cmempool_deferred_put *_Nullable deferred;
+    /// Whether the end of the thread was told.
+    uint32_t has_ended;
+    /// Whether the thread is inside of the pool because it forks.
+    uint32_t is_inside_for_fork;
 } cmempool_thread;
 
 // Initial-exec: an executable reads its thread pointer without a call, and so does a shared library.
@@ -213,11 +219,12 @@ CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_c
     return (cmempool_vacancies *)&cache->magazines[cache->bucket_count + 1];
 }
 
-/// Asks for `cmempool_thread_exit` to be called when this thread ends. False if the process has no key or memory for that.
+/// Asks for `cmempool_thread_exit` to be called when this thread ends. False if that was called already, or if the process has
+/// no key or memory for it.
 bool cmempool_register_thread(cmempool_thread *_Nonnull thread);
-/// Implemented by the pool: returns the thread's magazines. May run more than once for a thread.
+/// Implemented by the pool: returns the thread's magazines.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
-/// Starts a detached thread that takes no signals; false if there can be none.
+/// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
 /// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
@@ -230,6 +237,9 @@ CMEMPOOL_INLINE uint32_t cmempool_thread_id(void) {
 }
 /// In a forked child the thread has another identifier.
 void cmempool_forget_thread_id(void);
+/// Remembers between the calls around a fork whether the first one entered the pool.
+void cmempool_set_inside_for_fork(bool is_inside);
+bool cmempool_is_inside_for_fork(void);
 
 // MARK: - Signal handlers that use the pool
 // All between a thread and its own signal handlers, which run to their end before the thread goes on: plain accesses in the
@@ -549,8 +559,9 @@ void cmempool_trust_frame_pointers(bool is_trusting);
 /// The identifier of the stack that a thread had when a signal interrupted it, its innermost frame first: that of the
 /// interrupted instruction. For any thread to call, while the interrupted one waits in its handler. Slow.
 ///
-/// `context` is what the handler was given; `low` and `high` are the bounds of the interrupted thread's stack.
-uint32_t cmempool_capture_interrupted(const void *_Nonnull context, uintptr_t low, uintptr_t high);
+/// `context` is what the handler was given; `low` and `high` are the bounds of the interrupted thread's stack; `runs_task` tells
+/// whether it runs a task.
+uint32_t cmempool_capture_interrupted(const void *_Nonnull context, uintptr_t low, uintptr_t high, bool runs_task);
 
 // MARK: - Guard pages
 
@@ -585,8 +596,9 @@ typedef enum cmempool_region_state {
 /// another one follows.
 #define CMEMPOOL_ROOMS 24
 
-/// Makes regions known; once for each room. `regions` has room for `count`.
-void cmempool_set_room(uint32_t room, uintptr_t start, uint32_t count, cmempool_region *_Nonnull regions);
+/// Makes regions known; once for each room. `regions` has room for `count`, each of `region_bytes` with its guard pages.
+void cmempool_set_room(uint32_t room, uintptr_t start, uintptr_t region_bytes, uint32_t count,
+                       cmempool_region *_Nonnull regions);
 /// The region that an address lies in, guard pages included; null if none does. Async-signal-safe.
 cmempool_region *_Nullable cmempool_region_at(uintptr_t address);
 
@@ -599,6 +611,7 @@ typedef struct cmempool_fault {
     const void *_Nonnull context;
     uintptr_t stack_low;
     uintptr_t stack_high;
+    bool runs_task;
 } cmempool_fault;
 
 /// Has `report` called, on a thread made for it, when a thread faults at an address that lies in a region. The faulting thread waits

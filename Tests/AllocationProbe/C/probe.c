@@ -70,9 +70,9 @@ FORWARD(int, mprotect, (void *start, size_t bytes, int access), (start, bytes, a
 FORWARD(int, madvise, (void *start, size_t bytes, int advice), (start, bytes, advice))
 FORWARD(int, msync, (void *start, size_t bytes, int flags), (start, bytes, flags))
 FORWARD(int, mincore, (void *start, size_t bytes, unsigned char *pages), (start, bytes, pages))
-// Weak: where all tests are one program, a fixture of theirs stands before this call too.
+// Weak: where all tests are one program, fixtures of theirs stand before these calls too.
 __attribute__((weak)) FORWARD(int, fallocate, (int file, int mode, off_t at, off_t bytes), (file, mode, at, bytes))
-FORWARD(int, ftruncate, (int file, off_t bytes), (file, bytes))
+__attribute__((weak)) FORWARD(int, ftruncate, (int file, off_t bytes), (file, bytes))
 FORWARD(ssize_t, read, (int file, void *to, size_t bytes), (file, to, bytes))
 FORWARD(ssize_t, write, (int file, const void *from, size_t bytes), (file, from, bytes))
 FORWARD(ssize_t, pread, (int file, void *to, size_t bytes, off_t at), (file, to, bytes, at))

@@ -24,11 +24,16 @@ void fixture_call_from_qsort(fixture_body _Nonnull body, void *_Nullable context
 void fixture_call_from_signal(fixture_body _Nonnull body, bool on_own_stack);
 /// Calls `body` on a stack made with `makecontext`.
 void fixture_call_on_coroutine(fixture_body _Nonnull body, void *_Nullable context);
+/// Has the runtime of Swift call `body` as a job that is no task, from a frame below whose pointer lies what looks like an async
+/// context, whose function is 0x5A5A. A plain call where there are no calls without frame pointers.
+void fixture_call_as_job(fixture_body _Nonnull body);
 /// Calls `body` at the bottom of `depth` calls of one function.
 void fixture_call_deep(fixture_body _Nonnull body, void *_Nullable context, int depth);
 /// Runs `body` as the first function of a new thread, on many of them one after the other or `at_once`.
 bool fixture_run_threads(int count, int at_once, fixture_body _Nonnull body);
 /// Has the next calls of `fallocate` fail as if a signal had arrived.
 void fixture_interrupt_fallocate(int times);
+/// Has `body` called before each `ftruncate` from here on.
+void fixture_watch_ftruncate(fixture_body _Nonnull body);
 
 #endif

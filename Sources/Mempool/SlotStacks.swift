@@ -15,7 +15,7 @@ struct SlotStacks: ~Copyable {
     private(set) var shelfCount = 0
     private(set) var vacantCount = 0
 
-    deinit { free(entries) }
+    deinit { Self.free(entries, capacity) }
 
     /// How many more slots find room.
     var freeCount: Int { capacity - shelfCount - vacantCount }
@@ -25,17 +25,31 @@ struct SlotStacks: ~Copyable {
         // Always some more than needed, so that the shelf, whose start moves on as slots become vacant, seldom moves back.
         guard count + count / 64 > capacity else { return true }
         let larger = count + count / 32
-        let memory = SystemMemory.allocate(larger * MemoryLayout<UInt32>.stride)
-        guard let fresh = memory?.bindMemory(to: UInt32.self, capacity: larger) else { return false }
+        guard let fresh = Self.allocate(larger) else { return false }
         if let entries {
             fresh.update(from: entries + shelfStart, count: shelfCount)
             (fresh + larger - vacantCount).update(from: entries + capacity - vacantCount, count: vacantCount)
-            free(entries)
+            Self.free(entries, capacity)
         }
         entries = fresh
         shelfStart = 0
         capacity = larger
         return true
+    }
+
+    /// Bytes from which on an array is mapped: what the C library is given back of a growing one it may keep.
+    private static let mappedBytes = 64 << 10
+
+    private static func allocate(_ count: Int) -> UnsafeMutablePointer<UInt32>? {
+        let byteCount = count * MemoryLayout<UInt32>.stride
+        let memory = byteCount < mappedBytes ? SystemMemory.allocate(byteCount) : try? SystemMemory.map(byteCount)
+        return memory?.bindMemory(to: UInt32.self, capacity: count)
+    }
+
+    private static func free(_ entries: UnsafeMutablePointer<UInt32>?, _ count: Int) {
+        let byteCount = count * MemoryLayout<UInt32>.stride
+        guard let entries, byteCount >= mappedBytes else { return Glibc.free(entries) }
+        SystemMemory.unmap(entries, byteCount)
     }
 
     mutating func pushVacant(_ slot: Int) {

@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <immintrin.h>
 #endif
 #include <string.h>
 
@@ -22,7 +23,7 @@ static inline const uint8_t *pattern_of(uint8_t byte) {
 // With what every processor of this kind has, memcmp is the fastest, which picks its instructions at run time; but it loads the
 // pattern as well, and it is the loads that take the time.
 typedef uint64_t block __attribute__((vector_size(32), aligned(1), may_alias));
-static bool uses_wide_blocks;
+bool cmempool_uses_wide_blocks;
 
 static bool has_wide_blocks(void) {
     unsigned eax, ebx, ecx, edx;
@@ -34,32 +35,41 @@ static bool has_wide_blocks(void) {
     return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (ebx & bit_AVX2);
 }
 
-void cmempool_use_wide_blocks(bool is_wanted) { uses_wide_blocks = is_wanted && has_wide_blocks(); }
+void cmempool_use_wide_blocks(bool is_wanted) {
+    cmempool_uses_wide_blocks = is_wanted && has_wide_blocks();
+    cmempool_choose_capturers();
+}
 
 #if defined(__OPTIMIZE__)
 // Without optimisation memcmp is faster than any loop.
 __attribute__((constructor)) static void prefer_wide_blocks(void) { cmempool_use_wide_blocks(true); }
 #endif
 
-/// Whether at least 32 bytes are `byte`.
-__attribute__((target("avx2"), noinline)) static bool is_uniform_wide(const uint8_t *bytes, uint8_t byte, size_t count) {
+__attribute__((target("avx2"))) bool cmempool_is_uniform_wide(const void *start, uint8_t byte, size_t count) {
+    const uint8_t *bytes = start;
     uint64_t word = byte * UINT64_C(0x0101010101010101);
     const block expected = {word, word, word, word};
     const uint8_t *end = bytes + count;
-    block other = {0, 0, 0, 0};
-    for (; end - bytes >= 4 * (ptrdiff_t)sizeof expected; bytes += 4 * sizeof expected) {
-        for (int i = 0; i < 4; i++) other |= ((const block *)bytes)[i] ^ expected;
+    block other = {0, 0, 0, 0}, others = {0, 0, 0, 0};
+    for (; end - bytes >= 8 * (ptrdiff_t)sizeof expected; bytes += 8 * sizeof expected) {
+        for (int i = 0; i < 8; i += 2) {
+            other |= ((const block *)bytes)[i] ^ expected;
+            others |= ((const block *)bytes)[i + 1] ^ expected;
+        }
     }
+#pragma clang loop unroll(disable)
     for (; end - bytes >= (ptrdiff_t)sizeof expected; bytes += sizeof expected) other |= *(const block *)bytes ^ expected;
     // What is left, and bytes before it once more.
-    if (bytes < end) other |= *(const block *)(end - sizeof expected) ^ expected;
-    return (other[0] | other[1] | other[2] | other[3]) == 0;
+    if (bytes < end) others |= *(const block *)(end - sizeof expected) ^ expected;
+    other |= others;
+    return _mm256_testz_si256((__m256i)other, (__m256i)other);
 }
 #else
+bool cmempool_uses_wide_blocks;
 void cmempool_use_wide_blocks(bool is_wanted) { (void)is_wanted; }
 #endif
 
-// Not inlined, here and below: what is usual needs no registers of its own then.
+// Not inlined: what is usual needs no registers of its own then.
 static __attribute__((noinline)) bool is_pattern(const uint8_t *bytes, uint8_t byte, size_t count) {
     const uint8_t *pattern = pattern_of(byte);
     for (; count > PATTERN_BYTES; bytes += PATTERN_BYTES, count -= PATTERN_BYTES) {
@@ -68,17 +78,16 @@ static __attribute__((noinline)) bool is_pattern(const uint8_t *bytes, uint8_t b
     return memcmp(bytes, pattern, count) == 0;
 }
 
-/// Whether all bytes are `byte`.
-static inline bool is_uniform(const uint8_t *bytes, uint8_t byte, size_t count) {
+bool cmempool_is_uniform(const void *bytes, uint8_t byte, size_t count) {
 #if defined(__x86_64__)
-    if (uses_wide_blocks && count >= 32) return is_uniform_wide(bytes, byte, count);
+    if (cmempool_uses_wide_blocks && count >= 32) return cmempool_is_uniform_wide(bytes, byte, count);
 #endif
     return is_pattern(bytes, byte, count);
 }
 
 size_t cmempool_first_other(const void *bytes, uint8_t byte, size_t count) {
     const uint8_t *start = bytes;
-    if (count == 0 || is_uniform(start, byte, count)) return count;
+    if (count == 0 || cmempool_is_uniform(start, byte, count)) return count;
     size_t index = 0;
     // Bounded: somebody may be writing.
     while (index < count && start[index] == byte) index++;
@@ -87,59 +96,31 @@ size_t cmempool_first_other(const void *bytes, uint8_t byte, size_t count) {
 
 size_t cmempool_last_other(const void *bytes, uint8_t byte, size_t count) {
     const uint8_t *start = bytes;
-    if (count == 0 || is_uniform(start, byte, count)) return 0;
+    if (count == 0 || cmempool_is_uniform(start, byte, count)) return 0;
     while (count > 0 && start[count - 1] == byte) count--;
     return count;
 }
 
-static __attribute__((noinline)) void poison_ends(char *base, size_t request, size_t limit, uint8_t byte) {
+void cmempool_poison_ends(void *base, size_t request, size_t limit, uint8_t byte) {
     memset(base, byte, limit / 2);
-    memset(base + request - limit / 2, byte, limit / 2);
+    memset((char *)base + request - limit / 2, byte, limit / 2);
 }
 
-void cmempool_poison(void *base, size_t request, size_t limit, uint8_t byte) {
-    if (__builtin_expect(request > limit, 0)) {
-        poison_ends(base, request, limit, byte);
-    } else {
-        memset(base, byte, request);
-    }
-}
-
-static __attribute__((noinline)) bool ends_are_intact(const uint8_t *start, size_t request, size_t half, uint8_t byte) {
-    return is_uniform(start, byte, half) && is_uniform(start + request - half, byte, half);
-}
-
-bool cmempool_poison_is_intact(const void *base, size_t request, size_t limit, uint8_t byte) {
-    if (__builtin_expect(request > limit, 0)) return ends_are_intact(base, request, limit / 2, byte);
-    return is_uniform(base, byte, request);
+bool cmempool_poisoned_ends_are_intact(const void *base, size_t request, size_t limit, uint8_t byte) {
+    size_t half = limit / 2;
+    return cmempool_is_uniform(base, byte, half) &&
+        cmempool_is_uniform((const uint8_t *)base + request - half, byte, half);
 }
 
 void cmempool_fill_canary(void *bytes, size_t count) { memset(bytes, CMEMPOOL_CANARY, count); }
 
-/// Two words at any address.
-typedef uint64_t words __attribute__((vector_size(16), aligned(1), may_alias));
-
-static __attribute__((noinline)) bool zones_are_intact(const uint8_t *before, const uint8_t *behind) {
+bool cmempool_zones_are_intact(const void *before, const void *behind) {
     return cmempool_zone_is_intact(behind) && cmempool_zone_is_intact(before);
 }
 
-static __attribute__((noinline)) bool slack_is_intact(
-    const uint8_t *start, size_t request, size_t capacity, size_t limit, bool has_zones
-) {
-    size_t slack = capacity - request;
-    if (!is_uniform(start + request, CMEMPOOL_CANARY, slack < limit ? slack : limit)) return false;
-    return !has_zones || zones_are_intact(start - CMEMPOOL_ZONE_BYTES, start + capacity);
-}
-
-bool cmempool_surroundings_are_intact(const void *base, size_t request, size_t capacity, size_t limit, bool has_zones) {
+bool cmempool_slack_is_intact(const void *base, size_t request, size_t capacity, size_t limit, bool has_zones) {
     const uint8_t *start = base;
-    if (request < capacity) return slack_is_intact(start, request, capacity, limit, has_zones);
-    if (!has_zones) return true;
-    const words *before = (const words *)(start - CMEMPOOL_ZONE_BYTES), *behind = (const words *)(start + capacity);
-    const uint64_t canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);
-    const words expected = {canary, canary};
-    // Usually both are as they were laid, and none as the system gave it.
-    words other = (before[0] ^ expected) | (before[1] ^ expected) | (behind[0] ^ expected) | (behind[1] ^ expected);
-    return __builtin_expect((other[0] | other[1]) == 0, true) ||
-        zones_are_intact(start - CMEMPOOL_ZONE_BYTES, start + capacity);
+    size_t slack = capacity - request;
+    if (!cmempool_is_uniform(start + request, CMEMPOOL_CANARY, slack < limit ? slack : limit)) return false;
+    return !has_zones || cmempool_zones_are_intact(start - CMEMPOOL_ZONE_BYTES, start + capacity);
 }

@@ -11,6 +11,9 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #if MEMPOOL_RECORDER
 
@@ -108,8 +111,8 @@ static void thread_ended(void *pointer) {
     cmempool_this_recorded_thread = NULL;
     has_ended = true;
     for (intptr_t pool = 0; pool < CMEMPOOL_CACHED_POOLS; pool++) {
-        if (thread->shards[pool]) options.take_shard(pool, thread->shards[pool]);
-        thread->shards[pool] = NULL;
+        if (thread->counters[pool].shard) options.take_shard(pool, thread->counters[pool].shard);
+        thread->counters[pool] = (cmempool_counters){NULL, NULL};
     }
     // Tried only: in a forked child another thread may have held the lock for ever.
     bool is_kept = false;
@@ -177,9 +180,9 @@ static cmempool_recorded_thread *begin_thread(void) {
     return thread;
 }
 
-bool cmempool_set_shard(intptr_t pool, uint64_t *shard) {
+bool cmempool_set_counters(intptr_t pool, uint64_t *shard, uint64_t *credits) {
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
-    if (thread) thread->shards[pool] = shard;
+    if (thread) thread->counters[pool] = (cmempool_counters){shard, credits};
     return thread != NULL;
 }
 
@@ -445,17 +448,9 @@ static inline __attribute__((always_inline)) word_pair next_difference(
     return *frame ^ *expected;
 }
 
-/// The stack if it is that of the memo; else 0.
-///
-/// A signal handler that interrupts this may write the memo anew, but for a frame further in.
-static inline __attribute__((always_inline)) uint32_t remembered(const cmempool_memo *memo, const stack_word *own) {
-    if (memo->frame != (uintptr_t)own) return 0;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    uint32_t stack = memo->stack, count = memo->count;
-    // The innermost frame was written just now, word by word; both words at once would have to wait for the stores.
-    uintptr_t innermost = (own[0] ^ memo->links[0].next) | (own[1] ^ memo->links[0].address);
+/// What is other in the frames behind the innermost one than in the memo; 0 if nothing is.
+static inline __attribute__((always_inline)) uintptr_t outer_differences(const cmempool_link *link, const cmempool_link *last) {
     word_pair others = {0, 0};
-    const cmempool_link *link = memo->links, *last = link + count - 1;
     aligned_word_pair expected = *(const aligned_word_pair *)link;
     // Eights: a stack that was cut at the usual limit has two of them and one frame more.
     while (last - link >= 8) {
@@ -463,7 +458,58 @@ static inline __attribute__((always_inline)) uint32_t remembered(const cmempool_
     }
 #pragma clang loop unroll(disable)
     while (link < last) others |= next_difference(&link, &expected);
-    uintptr_t differences = innermost | others[0] | others[1];
+    return others[0] | others[1];
+}
+
+#if defined(__x86_64__)
+/// What is other in the two frames behind that of a link.
+__attribute__((target("avx2"))) static inline __attribute__((always_inline)) __m256i next_differences(
+    const cmempool_link *link
+) {
+    // Loaded apart from the pair that is compared, of which they are a part: taking them out of it takes longer.
+    uintptr_t first = *(const volatile uintptr_t *)&link[0].next, second = *(const volatile uintptr_t *)&link[1].next;
+    __m256i frames = _mm256_loadu2_m128i((const __m128i_u *)second, (const __m128i_u *)first);
+    return _mm256_xor_si256(frames, *(const __m256i *)(link + 1));
+}
+
+/// The same with fewer instructions: two frames at once.
+__attribute__((target("avx2"))) static inline __attribute__((always_inline)) uintptr_t outer_differences_wide(
+    const cmempool_link *link, const cmempool_link *last
+) {
+    __m256i others = _mm256_setzero_si256(), more = others;
+    for (; last - link >= 8; link += 8) {
+        others = _mm256_or_si256(others, next_differences(link));
+        more = _mm256_or_si256(more, next_differences(link + 2));
+        others = _mm256_or_si256(others, next_differences(link + 4));
+        more = _mm256_or_si256(more, next_differences(link + 6));
+    }
+#pragma clang loop unroll(disable)
+    for (; last - link >= 2; link += 2) others = _mm256_or_si256(others, next_differences(link));
+    if (link < last) {
+        __m128i frame = _mm_loadu_si128((const __m128i *)*(const volatile uintptr_t *)&link->next);
+        frame = _mm_xor_si128(frame, _mm_load_si128((const __m128i *)(link + 1)));
+        more = _mm256_or_si256(more, _mm256_zextsi128_si256(frame));
+    }
+    others = _mm256_or_si256(others, more);
+    return !_mm256_testz_si256(others, others);
+}
+#endif
+
+typedef uintptr_t (*differences_finder)(const cmempool_link *link, const cmempool_link *last);
+
+/// The stack if it is that of the memo; else 0.
+///
+/// A signal handler that interrupts this may write the memo anew, but for a frame further in.
+static inline __attribute__((always_inline)) uint32_t remembered(
+    const cmempool_memo *memo, const stack_word *own, differences_finder find_outer
+) {
+    if (memo->frame != (uintptr_t)own) return 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    uint32_t stack = memo->stack;
+    const cmempool_link *link = memo->links;
+    // The innermost frame was written just now, word by word; both words at once would have to wait for the stores.
+    uintptr_t innermost = (own[0] ^ link->next) | (own[1] ^ link->address);
+    uintptr_t differences = innermost | find_outer(link, memo->last);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (differences || memo->frame != (uintptr_t)own || memo->stack != stack) return 0;
     return stack;
@@ -485,7 +531,7 @@ static __attribute__((noinline)) void remember(
         frame = (stack_word *)frame[0];
     }
     memo->stack = stack;
-    memo->count = count;
+    memo->last = memo->links + count - 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     memo->frame = (uintptr_t)own;
 }
@@ -596,20 +642,38 @@ static __attribute__((noinline)) uint32_t check_remembered(stack_word *own, uint
 
 // Small, and with calls at its end only: it saves no registers. That a memo is of this frame also says that the frame lies on the
 // thread's own stack.
-static inline __attribute__((always_inline)) uint32_t capture_stack_of(void *frame, bool is_put) {
-    stack_word *own = frame;
+static inline __attribute__((always_inline)) uint32_t capture_stack_of(
+    stack_word *own, bool is_put, differences_finder find_outer
+) {
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
     if (__builtin_expect(!thread || thread->epoch != __atomic_load_n(&epoch, __ATOMIC_RELAXED), 0))
         return capture_by_key(own, is_put);
-    uint32_t stack = remembered(memo_of(thread, own, is_put), own);
+    uint32_t stack = remembered(memo_of(thread, own, is_put), own, find_outer);
     if (__builtin_expect(!stack, 0)) return capture_by_key(own, is_put);
     if (__builtin_expect(--thread->until_check == 0, 0)) return check_remembered(own, stack);
     return stack;
 }
 
-__attribute__((noinline)) uint32_t cmempool_capture_get(void *frame) { return capture_stack_of(frame, false); }
+static uint32_t capture_get(void *frame) { return capture_stack_of(frame, false, outer_differences); }
+static uint32_t capture_put(void *frame) { return capture_stack_of(frame, true, outer_differences); }
+cmempool_capturer cmempool_get_capturer = capture_get, cmempool_put_capturer = capture_put;
 
-__attribute__((noinline)) uint32_t cmempool_capture_put(void *frame) { return capture_stack_of(frame, true); }
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) static uint32_t capture_get_wide(void *frame) {
+    return capture_stack_of(frame, false, outer_differences_wide);
+}
+
+__attribute__((target("avx2"))) static uint32_t capture_put_wide(void *frame) {
+    return capture_stack_of(frame, true, outer_differences_wide);
+}
+
+void cmempool_choose_capturers(void) {
+    cmempool_get_capturer = cmempool_uses_wide_blocks ? capture_get_wide : capture_get;
+    cmempool_put_capturer = cmempool_uses_wide_blocks ? capture_put_wide : capture_put;
+}
+#else
+void cmempool_choose_capturers(void) {}
+#endif
 
 __attribute__((noinline)) uint32_t cmempool_capture_stack(void) {
     uint32_t stack = cmempool_capture_get(__builtin_frame_address(0));

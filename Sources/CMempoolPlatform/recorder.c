@@ -43,6 +43,8 @@ void cmempool_start_recorder(void) {}
 #endif
 
 cmempool_watcher cmempool_get_watcher, cmempool_put_watcher;
+cmempool_magazine_get_watcher cmempool_watch_magazine_gets;
+cmempool_magazine_put_watcher cmempool_watch_magazine_puts;
 uint32_t cmempool_mean_sample_interval;
 cmempool_placer cmempool_get_placer;
 cmempool_place_taker cmempool_put_placer;
@@ -55,8 +57,9 @@ cmempool_place_taker cmempool_put_placer;
 #endif
 __attribute__((aligned(ROOT_BYTES))) void *cmempool_recorder_root_page[ROOT_BYTES / sizeof(void *)];
 
-void cmempool_set_recorder_root(void *root) {
+void cmempool_set_recorder_root(void *root, void *usual_calls) {
     madvise(cmempool_recorder_root_page, sizeof cmempool_recorder_root_page, MADV_WIPEONFORK);
+    __atomic_store_n(&cmempool_recorder_root_page[1], usual_calls, __ATOMIC_RELEASE);
     __atomic_store_n(&cmempool_recorder_root_page[0], root, __ATOMIC_RELEASE);
 }
 
@@ -68,8 +71,7 @@ __attribute__((no_sanitize("thread"))) void cmempool_copy_words(uint64_t *to, co
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }
 
-typedef int (*clock_reader)(clockid_t, struct timespec *);
-static clock_reader read_clock = clock_gettime;
+cmempool_clock_reader cmempool_read_clock = clock_gettime;
 
 #if MEMPOOL_RECORDER
 void cmempool_find_clock(void) {
@@ -79,15 +81,9 @@ void cmempool_find_clock(void) {
     if (!kernel) return;
     void *reader = dlsym(kernel, "__vdso_clock_gettime");
     if (!reader) reader = dlsym(kernel, "__kernel_clock_gettime");
-    if (reader) __atomic_store_n(&read_clock, (clock_reader)reader, __ATOMIC_RELAXED);
+    if (reader) __atomic_store_n(&cmempool_read_clock, (cmempool_clock_reader)reader, __ATOMIC_RELAXED);
 }
 #endif
-
-uint64_t cmempool_now(void) {
-    struct timespec now;
-    __atomic_load_n(&read_clock, __ATOMIC_RELAXED)(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 const char *cmempool_secure_getenv(const char *name) { return secure_getenv(name); }
 

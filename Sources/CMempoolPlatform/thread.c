@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+uint64_t *cmempool_zeroing_requests;
+
 _Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_model("initial-exec")));
 
 void *cmempool_default_core_pointer;

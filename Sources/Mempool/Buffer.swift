@@ -24,6 +24,7 @@ package enum BufferShape {
     @inlinable @inline(__always)
     package static func bucket(_ shape: UInt64) -> Int { Int(truncatingIfNeeded: shape &>> 58) }
 
+    @inlinable @inline(__always)
     package static func pool(_ shape: UInt64) -> Int { Int(truncatingIfNeeded: (shape >> 48) & 0x3FF) }
 
     @inlinable @inline(__always)

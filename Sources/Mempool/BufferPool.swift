@@ -69,10 +69,14 @@ public final class BufferPool: Sendable {
 
     /// Makes a pool.
     ///
-    /// - Throws: ``PoolConfigurationError`` if an entry of the configuration is out of range, or if there are 1,024 pools, those
-    ///   included that ended while buffers of theirs were outstanding.
+    /// - Throws: ``PoolConfigurationError`` if an entry of the configuration is out of range, if there are 1,024 pools, those
+    ///   included that ended while buffers of theirs were outstanding, or if the system refuses the 128 MiB of address space in which
+    ///   pools with ``Zeroing/onPut`` remember what was asked for.
     public convenience init(configuration: PoolConfiguration) throws(PoolConfigurationError) {
         try configuration.validate()
+        if configuration.zeroing == .onPut, !ZeroingRequests.isReserved {
+            throw PoolConfigurationError(description: "zeroing: no address space for it: \(systemError())")
+        }
         guard let core = Self.register(isDefault: false, configuration) else {
             throw PoolConfigurationError(description: Self.tooManyPools)
         }
@@ -107,8 +111,8 @@ public final class BufferPool: Sendable {
 
     /// As ``get(_:)``, for callers that can go on without the memory.
     ///
-    /// Traps like it if the size is negative or absurd, if the very first get of the process cannot reserve the address space of
-    /// the slot table, 256 MiB, and if the first get of a pool with ``Zeroing/onPut`` cannot reserve that of the requests, 128 MiB.
+    /// Traps like it if the size is negative or absurd, and if the very first get of the process cannot reserve the address space of
+    /// the slot table, 256 MiB.
     /// - Throws: ``PoolAllocationError`` if the system refuses the memory. Nothing is counted then.
     public func tryGet(_ size: Int) throws(PoolAllocationError) -> Buffer {
         try get(size, from: cmempool_frame())
@@ -135,8 +139,11 @@ public final class BufferPool: Sendable {
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)
     public func put(_ buffer: Buffer) {
-        if zeroing == .onPut { zeroBeforePut(buffer) }
-        if index < Int(CMEMPOOL_CACHED_POOLS), Self.fastPut(buffer, pool: index) { return }
+        if index < Int(CMEMPOOL_CACHED_POOLS),
+            zeroing == .onPut ? fastZeroingPut(buffer) : Self.fastPut(buffer, pool: index)
+        {
+            return
+        }
         slowPut(buffer)
         cmempool_keep_frame()
     }
@@ -265,6 +272,32 @@ public final class BufferPool: Sendable {
         return true
     }
 
+    /// As `fastPut`, for pools that zero. The slot is nobody's while its bytes are overwritten.
+    @inlinable @inline(__always)
+    func fastZeroingPut(_ buffer: Buffer) -> Bool {
+        guard let cache = cmempool_fast_cache(index), let base = buffer.base else { return false }
+        let bucket = BufferShape.bucket(buffer.shape)
+        guard bucket < Int(cache.pointee.bucket_count) else { return false }
+        let magazine = cmempool_magazine_at(cache, bucket)
+        guard magazine.pointee.shape == buffer.shape, cmempool_magazine_has_room(magazine) else { return false }
+        let slot = UInt32(truncatingIfNeeded: buffer.ticket)
+        let entry = cmempool_generation_at(cache, slot)
+        let next = buffer.generation &+ 1
+        guard cmempool_load32(entry) == buffer.generation, next != 0 else { return false }
+        cmempool_store32(entry, next)
+        cmempool_zero(base, buffer.count, slot)
+        // A signal handler may have put something meanwhile.
+        if let room = cmempool_magazine_room(magazine) {
+            cmempool_magazine_push_at(magazine, room, slot)
+        } else {
+            keepZeroed(slot, bucket)
+        }
+        return true
+    }
+
+    @usableFromInline @inline(never)
+    func keepZeroed(_ slot: UInt32, _ bucket: Int) { core.keep(Int(slot), bucket: bucket) }
+
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
         if isByWidth, zeroing == .never, let buffer = unsampledGet(size, pool: index) { return buffer }
@@ -273,8 +306,21 @@ public final class BufferPool: Sendable {
 
     @inline(never)
     func slowestGet(_ size: Int) -> Buffer {
+        let frame = cmempool_frame()
+        if zeroing == .never, index < Int(CMEMPOOL_CACHED_POOLS),
+            let buffer = PoolCore.watchedGet(size, pool: index, frame)
+        {
+            return buffer
+        }
+        let buffer = anyGet(size, frame)
+        cmempool_keep_frame()
+        return buffer
+    }
+
+    @inline(never)
+    private func anyGet(_ size: Int, _ frame: UnsafeMutableRawPointer) -> Buffer {
         do {
-            return try get(size, from: cmempool_frame())
+            return try get(size, from: frame)
         } catch {
             fatalError("mempool: a get of \(size) bytes failed: \(error)")
         }
@@ -282,27 +328,32 @@ public final class BufferPool: Sendable {
 
     @usableFromInline @inline(never)
     func slowPut(_ buffer: Buffer) {
-        core.put(buffer, from: cmempool_frame())
+        let frame = cmempool_frame()
+        if zeroing != .onPut, index < Int(CMEMPOOL_CACHED_POOLS),
+            PoolCore.watchedPut(buffer, pool: index, frame, core: .passUnretained(core))
+        {
+            return
+        }
+        core.put(buffer, from: frame)
         cmempool_keep_frame()
     }
 
     // MARK: - Zeroing
 
-    @usableFromInline
+    @inlinable @inline(__always)
     func prepareZeroing(_ buffer: Buffer) {
         // Without a ticket: mapped for a signal handler, and zero.
-        guard let base = buffer.base, buffer.ticket != 0 else { return }
+        guard buffer.ticket != 0 else { return }
         if zeroing == .onGet {
-            memset(base, 0, buffer.count)
+            zeroAtGet(buffer)
         } else {
-            ZeroingRequests.remember(buffer.count, slot: buffer.slotNumber)
+            // A buffer's own count will not do at the put: a prefix may be put in its place.
+            cmempool_remember_request(UInt32(truncatingIfNeeded: buffer.ticket), buffer.count)
         }
     }
 
-    /// Overwrites what was asked for, if the caller still owns the buffer. Other puts are refused later and touch nothing.
     @usableFromInline
-    func zeroBeforePut(_ buffer: Buffer) {
-        guard buffer.ticket != 0, let base = core.baseIfOutstanding(buffer) else { return }
-        memset(base, 0, ZeroingRequests.request(ofSlot: buffer.slotNumber))
+    func zeroAtGet(_ buffer: Buffer) {
+        if let base = buffer.base { memset(base, 0, buffer.count) }
     }
 }

@@ -53,8 +53,17 @@ func slowGetOfDefaultPool(_ size: Int) -> Buffer {
 
 @inline(never)
 private func slowestGetOfDefaultPool(_ size: Int) -> Buffer {
+    let frame = cmempool_frame()
+    if let buffer = PoolCore.watchedGet(size, pool: 0, frame) { return buffer }
+    let buffer = anyGetOfDefaultPool(size, frame)
+    cmempool_keep_frame()
+    return buffer
+}
+
+@inline(never)
+private func anyGetOfDefaultPool(_ size: Int, _ frame: UnsafeMutableRawPointer) -> Buffer {
     do {
-        return try defaultCore._withUnsafeGuaranteedRef { try $0.get(size, from: cmempool_frame()) }
+        return try defaultCore._withUnsafeGuaranteedRef { try $0.get(size, from: frame) }
     } catch {
         fatalError("mempool: a get of \(size) bytes failed: \(error)")
     }
@@ -63,7 +72,9 @@ private func slowestGetOfDefaultPool(_ size: Int) -> Buffer {
 /// As `slowPut` of ``BufferPool/shared``.
 @usableFromInline @inline(never)
 func slowPutOfDefaultPool(_ buffer: Buffer) {
-    defaultCore._withUnsafeGuaranteedRef { $0.put(buffer, from: cmempool_frame()) }
+    let frame = cmempool_frame()
+    if PoolCore.watchedPut(buffer, pool: 0, frame, core: defaultCore) { return }
+    defaultCore._withUnsafeGuaranteedRef { $0.put(buffer, from: frame) }
     cmempool_keep_frame()
 }
 

@@ -81,7 +81,6 @@ final class PoolCore: Sendable {
     func get(_ size: Int, from frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
         guard cmempool_enter() else { return try InterruptedCalls.get(size) }
         defer { InterruptedCalls.leave() }
-        if let buffer = getFromMagazine(size, frame) { return buffer }
         guard size != 0 else {
             return Buffer(wrapping: UnsafeMutableRawBufferPointer(start: nil, count: 0))
         }
@@ -99,24 +98,6 @@ final class PoolCore: Sendable {
         guard size >= 0, size <= sizeLimit else {
             fatalError("mempool: a buffer of \(size) bytes was asked for; sizes are 0 to \(sizeLimit)")
         }
-    }
-
-    /// The usual get while a recorder watches: what the fast path does, and the hook. Nil if the magazine has nothing.
-    @inline(__always)
-    private func getFromMagazine(_ size: Int, _ frame: UnsafeMutableRawPointer) -> Buffer? {
-        guard index < Int(CMEMPOOL_CACHED_POOLS), size > 0, let cache = cmempool_owned_cache(index) else { return nil }
-        var bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
-        let bucketCount = Int(cache.pointee.bucket_count)
-        while bucket < bucketCount, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
-            bucket &+= 1
-        }
-        guard bucket < bucketCount else { return nil }
-        let magazine = cmempool_magazine_at(cache, bucket)
-        guard cmempool_magazine_has_slot(magazine) else { return nil }
-        let slot = Int(cmempool_magazine_pop(magazine))
-        guard !isDuplicate(slot) else { return nil }
-        return handOut(
-            slot, size, shape: magazine.pointee.shape, bucketRow: bucket, didAllocate: false, isPooled: true, frame)
     }
 
     private func get(
@@ -161,46 +142,53 @@ final class PoolCore: Sendable {
         return true
     }
 
-    @inline(__always)
     private func handOut(
         _ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, isPooled: Bool,
         _ frame: UnsafeMutableRawPointer
     ) -> Buffer {
         let generation = cmempool_load32(generations + slot) &+ 1
         cmempool_store32(generations + slot, generation)
-        var didGet = cmempool_watcher_of_gets()
+        let ticket = UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+        var isTold = true
         var shape = shape
         if cmempool_sample_interval() > 0 {
+            isTold = SampledGets.isNext()
             // The put, which compares shapes, knows a sampled buffer by the same bit.
-            if SampledGets.isNext() { shape |= BufferShape.watched } else { didGet = nil }
+            if isTold { shape |= BufferShape.watched }
         }
-        var base = bases[slot]
-        if let didGet {
-            var event = GetEvent(
-                slot: slot,
-                generation: UInt64(cmempool_load32(generationsHigh + slot)) << 32 | UInt64(generation),
-                request: size,
-                address: UInt(bitPattern: base),
-                capacity: BufferShape.capacity(shape),
-                pool: index,
-                bucketRow: bucketRow,
-                didAllocate: didAllocate,
-                isPooled: isPooled,
-                frame: frame
-            )
-            if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {
-                base = elsewhere
-                bases[slot] = elsewhere
-                event.address = UInt(bitPattern: elsewhere)
-            }
-            didGet(&event)
+        if isTold { tellGet(slot, size, shape, ticket, bucketRow, didAllocate, isPooled, frame) }
+        return Buffer(base: bases[slot], count: size, shape: shape, ticket: ticket)
+    }
+
+    /// Tells a recorder of a get that just happened. It may give the buffer another place.
+    private func tellGet(
+        _ slot: Int, _ size: Int, _ shape: UInt64, _ ticket: UInt64, _ bucketRow: Int, _ didAllocate: Bool,
+        _ isPooled: Bool, _ frame: UnsafeMutableRawPointer
+    ) {
+        let base = bases[slot]
+        if !didAllocate, isPooled, let base, let didGet = cmempool_watcher_of_magazine_gets(),
+            didGet(ticket, size, base, shape, frame)
+        {
+            return
         }
-        return Buffer(
-            base: base,
-            count: size,
-            shape: shape,
-            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+        guard let didGet = cmempool_watcher_of_gets() else { return }
+        var event = GetEvent(
+            slot: slot,
+            generation: SlotTable.generation(of: slot),
+            request: size,
+            address: UInt(bitPattern: base),
+            capacity: BufferShape.capacity(shape),
+            pool: index,
+            bucketRow: bucketRow,
+            didAllocate: didAllocate,
+            isPooled: isPooled,
+            frame: frame
         )
+        if let place = cmempool_placer_of_gets(), let elsewhere = place(&event) {
+            bases[slot] = elsewhere
+            event.address = UInt(bitPattern: elsewhere)
+        }
+        didGet(&event)
     }
 
     // MARK: - Put
@@ -215,14 +203,8 @@ final class PoolCore: Sendable {
         InterruptedCalls.leave()
     }
 
-    @inline(__always)
+    /// As ``put(_:from:)``, for a thread that is inside of the pool.
     func putInside(_ buffer: Buffer, from frame: UnsafeMutableRawPointer) {
-        if putIntoMagazine(buffer, frame) { return }
-        putSlowly(buffer, frame)
-    }
-
-    @inline(never)
-    private func putSlowly(_ buffer: Buffer, _ frame: UnsafeMutableRawPointer) {
         guard buffer.ticket != 0 else {
             guard buffer.capacity > 0, !InterruptedCalls.unmap(buffer) else { return }
             return refuse(buffer, .foreign, frame)
@@ -235,86 +217,54 @@ final class PoolCore: Sendable {
 
         let bucket = BufferShape.bucket(buffer.shape)
         let isOversized = bucket == BufferShape.noBucket
-        let capacity = isOversized ? oversized.capacity(of: buffer.slotNumber) : buckets[bucket].capacity
-        let high = cmempool_load32(generationsHigh + slot)
+        let capacity = isOversized ? oversized.capacity(of: slot) : buckets[bucket].capacity
         // One of two racing puts wins this; the other one is the double put.
         guard let capacity, advance(slot, from: buffer.generation, bucket: bucket) else {
             return refuse(buffer, .doublePut, frame)
         }
-        if let didPut = cmempool_watcher_of_puts(),
-            buffer.shape & BufferShape.watched != 0 || buffer.capacity != capacity
-        {
-            var event = PutEvent(
-                slot: buffer.slotNumber,
-                generation: UInt64(high) << 32 | UInt64(buffer.generation),
-                address: UInt(bitPattern: buffer.base),
-                givenCapacity: buffer.capacity,
-                capacity: capacity,
-                pool: index,
-                bucketRow: isOversized ? buckets.count : bucket,
-                isPooled: !isOversized,
-                frame: frame
-            )
-            didPut(&event)
-            placeBack(slot)
+        // The slot is nobody's now, so nothing of a next owner is overwritten.
+        if zeroing == .onPut, let base = bases[slot] {
+            cmempool_zero(base, buffer.count, UInt32(truncatingIfNeeded: slot))
         }
         let isWhole = buffer.capacity == capacity
+        let isWatched = buffer.shape & BufferShape.watched != 0
+        if isWatched || !isWhole, !(isWhole && !isOversized && isSettledPut(buffer, frame)) {
+            tellPut(buffer, capacity, isOversized ? buckets.count : bucket, isPooled: !isOversized, frame)
+        }
         if isOversized {
-            oversized.free(slot: buffer.slotNumber)
+            oversized.free(slot: slot)
         } else if isWhole {
-            keep(buffer.slotNumber, bucket: bucket)
+            keep(slot, bucket: bucket)
         } else {
             buckets[bucket].wrongCapacityPuts.add(1, ordering: .relaxed)
-            buckets[bucket].discard(slot: buffer.slotNumber)
+            buckets[bucket].discard(slot: slot)
         }
     }
 
-    /// The usual put while a recorder watches: what the fast path does, and the hook. False if it has to be looked at closer;
-    /// nothing has changed then.
-    @inline(__always)
-    private func putIntoMagazine(_ buffer: Buffer, _ frame: UnsafeMutableRawPointer) -> Bool {
-        let bucket = BufferShape.bucket(buffer.shape)
-        guard index < Int(CMEMPOOL_CACHED_POOLS), buffer.ticket != 0, let cache = cmempool_owned_cache(index),
-            bucket < Int(cache.pointee.bucket_count)
-        else { return false }
-        let magazine = cmempool_magazine_at(cache, bucket)
-        // The magazines of pools whose gets are sampled do not know which buffers are watched.
-        let watched = BufferShape.watched
-        guard magazine.pointee.shape | watched == buffer.shape | watched, cmempool_magazine_has_room(magazine) else {
-            return false
-        }
+    /// Whether a recorder had nothing special to do for the put of a whole buffer, and did it.
+    private func isSettledPut(_ buffer: Buffer, _ frame: UnsafeMutableRawPointer) -> Bool {
+        guard let base = buffer.base, let didPut = cmempool_watcher_of_magazine_puts() else { return false }
+        return didPut(buffer.ticket, base, buffer.shape, frame)
+    }
+
+    /// Tells a recorder of a put that just happened, and ends a place that it gave the buffer.
+    fileprivate func tellPut(
+        _ buffer: Buffer, _ capacity: Int, _ bucketRow: Int, isPooled: Bool, _ frame: UnsafeMutableRawPointer
+    ) {
+        guard let didPut = cmempool_watcher_of_puts() else { return }
         let slot = buffer.slotNumber
-        let high = cmempool_load32(generationsHigh + slot)
-        // Unlike the fast path, this sees two threads that put at once: one of them wins the exchange.
-        guard advance(slot, from: buffer.generation, bucket: bucket) else { return false }
-        if let didPut = cmempool_watcher_of_puts(), buffer.shape & BufferShape.watched != 0 {
-            let capacity = buffer.capacity
-            var event = PutEvent(
-                slot: buffer.slotNumber,
-                generation: UInt64(high) << 32 | UInt64(buffer.generation),
-                address: UInt(bitPattern: buffer.base),
-                givenCapacity: capacity,
-                capacity: capacity,
-                pool: index,
-                bucketRow: bucket,
-                isPooled: true,
-                frame: frame
-            )
-            didPut(&event)
-            placeBack(slot)
-            // A program's handler of findings may have used this pool meanwhile.
-            guard cmempool_magazine_has_room(magazine) else {
-                keep(slot, bucket: bucket)
-                return true
-            }
-        }
-        cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: buffer.ticket))
-        return true
-    }
-
-    /// Ends a place that a recorder gave the buffer of a slot.
-    @inline(__always)
-    private func placeBack(_ slot: Int) {
+        var event = PutEvent(
+            slot: slot,
+            generation: SlotTable.generation(of: slot) &- 1,
+            address: UInt(bitPattern: buffer.base),
+            givenCapacity: buffer.capacity,
+            capacity: capacity,
+            pool: index,
+            bucketRow: bucketRow,
+            isPooled: isPooled,
+            frame: frame
+        )
+        didPut(&event)
         if let takeBack = cmempool_placer_of_puts(), let home = takeBack(slot) { bases[slot] = home }
     }
 
@@ -337,7 +287,7 @@ final class PoolCore: Sendable {
         return bucket < buckets.count ? buckets[bucket].state.withLock { _ in carry() } : carry()
     }
 
-    private func keep(_ slot: Int, bucket: Int) {
+    func keep(_ slot: Int, bucket: Int) {
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
             guard open(magazine, bucket: bucket) else { return shelve(slot, bucket: bucket) }
@@ -476,15 +426,6 @@ final class PoolCore: Sendable {
         )
     }
 
-    /// Where the whole of a buffer starts, if it is this pool's and not put yet.
-    func baseIfOutstanding(_ buffer: Buffer) -> UnsafeMutableRawPointer? {
-        let slot = buffer.slotNumber
-        guard BufferShape.pool(buffer.shape) == index,
-            cmempool_load32(generations + slot) == buffer.generation
-        else { return nil }
-        return bases[slot]
-    }
-
     // MARK: - Stats and end
 
     func bucketStats() -> [BucketStats] { buckets.indices.map { buckets[$0].stats() } }
@@ -521,5 +462,74 @@ final class PoolCore: Sendable {
         PoolHook.installed?.didDestroyPool(index, outstanding)
         // With buffers outstanding, the registry keeps this core, and so their memory and their pool's index.
         if outstanding == 0 { PoolRegistry.remove(index: index) }
+    }
+}
+
+// MARK: - The usual get and put that a recorder is told of
+
+// Of no object: all that they need is in the thread's cache.
+extension PoolCore {
+    /// What the inlined get does, and the hook. Nil, with nothing done, if the magazine has nothing or there is more to be told.
+    @inline(__always)
+    static func watchedGet(_ size: Int, pool: Int, _ frame: UnsafeMutableRawPointer) -> Buffer? {
+        let sampleInterval = cmempool_sample_interval()
+        guard let didGet = cmempool_watcher_of_magazine_gets(), sampleInterval == 0 || SampledGets.isNextDue,
+            let cache = cmempool_owned_cache(pool), cmempool_enter()
+        else { return nil }
+        defer { InterruptedCalls.leave() }
+        // A size that no bucket serves, 0 and negative ones included, finds the empty magazine behind the last.
+        let bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
+        let magazine = cmempool_magazine_at(cache, bucket)
+        // The magazines of pools whose gets are sampled do not know which buffers are watched.
+        let shape = magazine.pointee.shape | BufferShape.watched
+        guard cmempool_magazine_has_slot(magazine), BufferShape.capacity(shape) >= size else { return nil }
+        let slot = cmempool_magazine_top(magazine)
+        let entry = cmempool_generation_at(cache, slot)
+        let generation = cmempool_load32(entry) &+ 1
+        // Even: the slot was kept twice; see `isDuplicate(_:)`.
+        guard _fastPath(generation & 1 == 1), let base = cmempool_base_at(cache, slot) else { return nil }
+        let ticket = UInt64(generation) &<< 32 | UInt64(slot)
+        guard _fastPath(didGet(ticket, size, base, shape, frame)) else { return nil }
+        if sampleInterval > 0 { SampledGets.drawNext(sampleInterval) }
+        _ = cmempool_magazine_pop(magazine)
+        cmempool_store32(entry, generation)
+        return Buffer(base: base, count: size, shape: shape, ticket: ticket)
+    }
+
+    /// What the inlined put does, and the hook. False, with nothing done, if something speaks against it.
+    ///
+    /// Unlike the inlined put, this sees two threads that put at once: one of them wins the exchange.
+    @inline(__always)
+    static func watchedPut(
+        _ buffer: Buffer, pool: Int, _ frame: UnsafeMutableRawPointer, core: @autoclosure () -> Unmanaged<PoolCore>
+    ) -> Bool {
+        let shape = buffer.shape
+        guard let didPut = cmempool_watcher_of_magazine_puts(), shape & BufferShape.watched != 0,
+            let base = buffer.base, let cache = cmempool_owned_cache(pool), cmempool_enter()
+        else { return false }
+        defer { InterruptedCalls.leave() }
+        let bucket = BufferShape.bucket(shape)
+        guard bucket < Int(cache.pointee.bucket_count) else { return false }
+        let magazine = cmempool_magazine_at(cache, bucket)
+        guard magazine.pointee.shape | BufferShape.watched == shape, cmempool_magazine_has_room(magazine),
+            buffer.generation != .max
+        else { return false }
+        let slot = UInt32(truncatingIfNeeded: buffer.ticket)
+        let entry = cmempool_generation_at(cache, slot)
+        guard cmempool_exchange32(entry, buffer.generation, buffer.generation &+ 1) else { return false }
+        if _fastPath(didPut(buffer.ticket, base, shape, frame)) {
+            cmempool_magazine_push(magazine, slot)
+        } else {
+            core()._withUnsafeGuaranteedRef { $0.putTold(buffer, bucket: bucket, frame) }
+        }
+        return true
+    }
+
+    /// Ends a put of a whole buffer that has more to be told.
+    @inline(never)
+    private func putTold(_ buffer: Buffer, bucket: Int, _ frame: UnsafeMutableRawPointer) {
+        tellPut(buffer, buffer.capacity, bucket, isPooled: true, frame)
+        // A program's handler of findings may have used this pool meanwhile.
+        keep(buffer.slotNumber, bucket: bucket)
     }
 }

@@ -153,6 +153,20 @@ package struct PoolHook: Sendable {
     /// Called with a `PutEvent`, before the buffer can be handed out again. While gets are sampled: for buffers whose get was told,
     /// for slices, and for what is put by its address, whoever got it.
     package var didPut: @convention(c) (UnsafeRawPointer) -> Void
+    /// Called first for a buffer that comes out of the thread's magazine, hence one of a bucket with the memory it had before, or as a
+    /// whole goes into it. What they need is in registers: capacity, pool and bucket in the shape, the low half of the generation in the
+    /// ticket. Where they give false, `didGet` or `didPut` is called as well.
+    package var didGetFromMagazine: MagazineGet?
+    package var didPutIntoMagazine: MagazinePut?
+    package typealias MagazineGet =
+        @convention(c) (
+            _ ticket: UInt64, _ request: Int, _ base: UnsafeMutableRawPointer, _ shape: UInt64,
+            _ frame: UnsafeMutableRawPointer
+        ) -> Bool
+    package typealias MagazinePut =
+        @convention(c) (
+            _ ticket: UInt64, _ base: UnsafeMutableRawPointer, _ shape: UInt64, _ frame: UnsafeMutableRawPointer
+        ) -> Bool
     package var didRefuse: @Sendable (RefusedPut) -> Void
     /// Places buffers elsewhere; nil to leave them where they are.
     package var placer: BufferPlacer?
@@ -196,6 +210,7 @@ package struct PoolHook: Sendable {
         didSet {
             cmempool_set_sample_interval(installed.map { $0.watchesEveryBuffer ? 0 : UInt32($0.sampleInterval) } ?? 0)
             cmempool_set_watchers(installed?.didGet, installed?.didPut)
+            cmempool_set_magazine_watchers(installed?.didGetFromMagazine, installed?.didPutIntoMagazine)
             cmempool_set_placers(installed?.placer?.place, installed?.placer?.takeBack)
         }
     }

@@ -17,9 +17,16 @@ enum SampledGets {
             cmempool_set_until_sampled(left - 1)
             return false
         }
-        cmempool_set_until_sampled(1 + random(below: 2 * mean - 1))
+        drawNext(mean)
         return true
     }
+
+    /// Whether the calling thread's next get is to be told; false before its first one.
+    @inline(__always)
+    static var isNextDue: Bool { cmempool_until_sampled() == 1 }
+
+    /// Begins the countdown anew.
+    static func drawNext(_ mean: UInt32) { cmempool_set_until_sampled(1 + random(below: 2 * mean - 1)) }
 
     /// The distance to a thread's first sampled get.
     ///

@@ -66,16 +66,20 @@ struct HighWater: @unchecked Sendable {
             ))
     }
 
-    /// The pocket of a shard in a row, 0 or 1; the rest of its credits is the word behind it, as a signed number.
-    @inline(__always)
-    private func pocket(_ shard: UnsafeMutablePointer<UInt64>, _ row: Int) -> UnsafeMutablePointer<UInt64> {
-        credits + ((UnsafeRawPointer(shard) - UnsafeRawPointer(shardWords)) &>> 5 &+ row &* 2)
+    /// The credits of a shard: for each row its pocket, 0 or 1, and the rest behind it, as a signed number.
+    func credits(of shard: UnsafeMutablePointer<UInt64>) -> UnsafeMutablePointer<UInt64> {
+        credits + (shard - shardWords) / CounterShard.wordCount * Self.wordsPerShard
     }
 
-    /// Counts a get of a row, on the thread of the shard.
     @inline(__always)
-    func didGet(pool: Int, row: Int, _ shard: UnsafeMutablePointer<UInt64>) {
-        let pocket = pocket(shard, row)
+    private func pocket(_ credits: UnsafeMutablePointer<UInt64>, _ row: Int) -> UnsafeMutablePointer<UInt64> {
+        credits + row &* 2
+    }
+
+    /// Counts a get of a row, on the thread that has the credits.
+    @inline(__always)
+    func didGet(pool: Int, row: Int, _ credits: UnsafeMutablePointer<UInt64>) {
+        let pocket = pocket(credits, row)
         // Below 0: somebody borrowed what is in the pocket.
         if cmempool_load64(pocket) > 0, Int64(bitPattern: cmempool_load64(pocket + 1)) >= 0 {
             cmempool_store64(pocket, 0)
@@ -84,10 +88,10 @@ struct HighWater: @unchecked Sendable {
         }
     }
 
-    /// Counts a put of a row, on the thread of the shard.
+    /// Counts a put of a row, on the thread that has the credits.
     @inline(__always)
-    func didPut(row: Int, _ shard: UnsafeMutablePointer<UInt64>) {
-        let pocket = pocket(shard, row)
+    func didPut(row: Int, _ credits: UnsafeMutablePointer<UInt64>) {
+        let pocket = pocket(credits, row)
         if cmempool_load64(pocket) == 0 { cmempool_store64(pocket, 1) } else { _ = cmempool_add64(pocket + 1, 1) }
     }
 
@@ -148,7 +152,7 @@ struct HighWater: @unchecked Sendable {
                 let shard = shardWords + index * CounterShard.wordCount
                 guard shard[CounterShard.poolWord] == UInt64(pool) + 1 else { continue }
                 others += 1
-                if found == 0 { found = Self.take(fromThread: pocket(shard, row)) }
+                if found == 0 { found = Self.take(fromThread: pocket(credits(of: shard), row)) }
             }
             if found == 0 {
                 // The lock makes this the only writer.

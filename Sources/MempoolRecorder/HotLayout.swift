@@ -20,11 +20,18 @@ enum HotLayout {
 
     // Pairs of halves in a ledger record that are stored as one word: what loads them as one does not wait for two stores.
 
+    @inline(__always) static var sequenceWord: Int { 0 }
+    @inline(__always) static var requestWord: Int { 1 }
+    @inline(__always) static var getTimeWord: Int { 3 }
+    @inline(__always) static var putTimeWord: Int { 4 }
     /// The get's stack or thread in the low half, the put's in the high one.
     @inline(__always) static var stacksWord: Int { 5 }
     @inline(__always) static var threadsWord: Int { 6 }
     /// Context, pool, bucket and flags.
     @inline(__always) static var placeWord: Int { 7 }
+
+    /// What stays in it from one owner to the next: pool, bucket, and whether there are red zones.
+    @inline(__always) static var lastingPlace: UInt64 { 0x10FF_FFFF_0000_0000 }
 
     /// A word of a ledger record.
     @inline(__always)
@@ -59,6 +66,10 @@ enum HotLayout {
         precondition(RecordingLimits.pools <= Int(CMEMPOOL_CACHED_POOLS))
         precondition(kept == LedgerFlags.kept && unzoned == LedgerFlags.unzoned)
         typealias Record = LedgerRecord
+        precondition(MemoryLayout<Record>.offset(of: \.sequence) == sequenceWord * 8)
+        precondition(MemoryLayout<Record>.offset(of: \.request) == requestWord * 8)
+        precondition(MemoryLayout<Record>.offset(of: \.getTime) == getTimeWord * 8)
+        precondition(MemoryLayout<Record>.offset(of: \.putTime) == putTimeWord * 8)
         precondition(MemoryLayout<Record>.offset(of: \.getStack) == stacksWord * 8)
         precondition(MemoryLayout<Record>.offset(of: \.putStack) == stacksWord * 8 + 4)
         precondition(MemoryLayout<Record>.offset(of: \.getThread) == threadsWord * 8)
@@ -67,6 +78,7 @@ enum HotLayout {
         precondition(MemoryLayout<Record>.offset(of: \.pool) == placeWord * 8 + 4)
         precondition(MemoryLayout<Record>.offset(of: \.bucket) == placeWord * 8 + 6)
         precondition(MemoryLayout<Record>.offset(of: \.flags) == placeWord * 8 + 7)
+        precondition(lastingPlace == 0x00FF_FFFF_0000_0000 | UInt64(unzoned) << 56)
         precondition(outstanding == LedgerState.outstanding.rawValue)
         for size in [1, 15, 16, 17, 511, 512, 513, 4096, 1 << 24, 1 << 47] {
             precondition(bin(of: size) == SizeHistogram.bin(of: size))

@@ -71,9 +71,87 @@ struct Ledger: @unchecked Sendable {
         cmempool_store64_release(&record.pointee.sequence, generation << 2 | state)
     }
 
-    /// Asks for the memory that the owner before a get will be kept in: a get comes back to it after thousands of others.
+    // MARK: - The usual get and put
+
+    /// The record of a slot whose last owner has put it, if that was the owner before the get of a generation's low half. Nil: anything
+    /// else.
     @inline(__always)
-    func prepareGet(slot: Int, generation: UInt64) { history.prepare(slot: slot, generation: generation &- 2) }
+    func recordOfLastOwner(slot: Int, generation: UInt32) -> UnsafeMutablePointer<LedgerRecord>? {
+        record(slot, in: HotLayout.returned, generation &- 2)
+    }
+
+    /// The record of an outstanding slot, if it has the low half of a generation and neither a context nor a flag that a put has to
+    /// look at. Nil: anything else.
+    @inline(__always)
+    func recordOfPlainOwner(slot: Int, generation: UInt32) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard let record = record(slot, in: HotLayout.outstanding, generation) else { return nil }
+        let place = HotLayout.word(HotLayout.placeWord, of: record).pointee
+        return place & ~HotLayout.lastingPlace == 0 ? record : nil
+    }
+
+    @inline(__always)
+    private func record(_ slot: Int, in state: UInt64, _ generation: UInt32) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard UInt64(truncatingIfNeeded: slot) < cmempool_load64_acquire(published) else { return nil }
+        let record = records + slot
+        // The low halves of generations tell: 2^31 gets of a slot do not pass by its record.
+        let found = record.pointee.sequence &<< 30
+        return found == UInt64(generation) &<< 32 | state &<< 30 ? record : nil
+    }
+
+    /// Where the owner that ``recordOfLastOwner(slot:generation:)`` found will be kept. Asks for that memory: a get comes back to it after
+    /// thousands of others.
+    @inline(__always)
+    func placeOfLastOwner(slot: Int, before generation: UInt32) -> PutHistory.Place {
+        let place = history.place(slot, UInt64(generation &- 2))
+        cmempool_prefetch_for_write(place)
+        return place
+    }
+
+    /// Enters a get in what ``recordOfLastOwner(slot:generation:)`` gave. Pool, bucket and red zones are those of the last owner.
+    @inline(__always)
+    func recordNextGet(
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, request: Int, stack: UInt32,
+        _ lastOwner: PutHistory.Place
+    ) {
+        history.keep(record, slot: slot, in: lastOwner)
+        let generation = record.pointee.sequence &>> 2 &+ 2
+        begin(record, generation: generation)
+        let place = HotLayout.word(HotLayout.placeWord, of: record)
+        place.pointee &= HotLayout.lastingPlace
+        record.pointee.request = UInt64(truncatingIfNeeded: request)
+        record.pointee.putTime = 0
+        HotLayout.word(HotLayout.stacksWord, of: record).pointee = UInt64(stack)
+        HotLayout.word(HotLayout.threadsWord, of: record).pointee = UInt64(cmempool_thread_id())
+        record.pointee.getTime = cmempool_now()
+        end(record, generation: generation, HotLayout.outstanding)
+    }
+
+    /// Enters the put of a whole buffer in what ``recordOfPlainOwner(slot:generation:)`` gave.
+    @inline(__always)
+    func recordPlainPut(
+        _ record: UnsafeMutablePointer<LedgerRecord>, time: UInt64, stack: UInt32, isPoisoned: Bool
+    ) {
+        let generation = record.pointee.sequence &>> 2
+        begin(record, generation: generation)
+        if isPoisoned {
+            let place = HotLayout.word(HotLayout.placeWord, of: record)
+            cmempool_store64(place, place.pointee | UInt64(HotLayout.poisoned) &<< 56)
+        }
+        record.pointee.putTime = time
+        putHalves(record, stack)
+        end(record, generation: generation, HotLayout.returned)
+    }
+
+    /// Whole words, atomically: the compiler would store the changed half only, and who reads the word soon would wait.
+    @inline(__always)
+    private func putHalves(_ record: UnsafeMutablePointer<LedgerRecord>, _ stack: UInt32) {
+        let stacks = HotLayout.word(HotLayout.stacksWord, of: record)
+        cmempool_store64(stacks, stacks.pointee & 0xFFFF_FFFF | UInt64(stack) &<< 32)
+        let threads = HotLayout.word(HotLayout.threadsWord, of: record)
+        cmempool_store64(threads, threads.pointee & 0xFFFF_FFFF | UInt64(cmempool_thread_id()) &<< 32)
+    }
+
+    // MARK: - Any get and put
 
     /// Enters a get.
     @inline(__always)
@@ -81,7 +159,9 @@ struct Ledger: @unchecked Sendable {
         _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, address: UInt,
         pool: Int, bucketRow: Int, stack: UInt32, context: UInt32, flags: UInt8
     ) {
-        if record.pointee.sequence & 3 == HotLayout.returned { history.add(slot: slot, ownership(record.pointee)) }
+        if record.pointee.sequence & 3 == HotLayout.returned {
+            history.keep(record, slot: slot, in: history.place(slot, record.pointee.sequence &>> 2))
+        }
         begin(record, generation: generation)
         record.pointee.request = UInt64(request)
         record.pointee.address = UInt64(address)
@@ -113,11 +193,7 @@ struct Ledger: @unchecked Sendable {
         begin(record, generation: generation)
         record.pointee.flags = record.pointee.flags & HotLayout.unzoned | (isPoisoned ? HotLayout.poisoned : 0)
         record.pointee.putTime = time
-        // Whole words, atomically: the compiler would store the changed half only, and who reads the word soon would wait.
-        let stacks = HotLayout.word(HotLayout.stacksWord, of: record)
-        cmempool_store64(stacks, stacks.pointee & 0xFFFF_FFFF | UInt64(stack) &<< 32)
-        let threads = HotLayout.word(HotLayout.threadsWord, of: record)
-        cmempool_store64(threads, threads.pointee & 0xFFFF_FFFF | UInt64(cmempool_thread_id()) &<< 32)
+        putHalves(record, stack)
         end(record, generation: generation, HotLayout.returned)
     }
 
@@ -234,70 +310,27 @@ struct Ledger: @unchecked Sendable {
 /// Writers take no lock and exchange nothing: threads that meet in one entry leave a mixture, whose checksum tells it.
 struct PutHistory: @unchecked Sendable {
     private let indexMask: Int
-    var byteCount: Int { (indexMask + 1) * MemoryLayout<Entry>.stride }
+    var byteCount: Int { (indexMask + 1) * Self.wordsPerPlace * 8 }
 
-    /// Words that are stored and loaded one by one, atomically and in no order: the checksum says whether they belong together.
-    private struct Entry {
-        /// The slot in the low half, the context in the high half.
-        var slot: UInt64
-        var generation: UInt64
-        var request: UInt64
-        var stacks: UInt64
-        var threads: UInt64
-        var getTime: UInt64
-        var putTime: UInt64
-        var checksum: UInt64
-
-        @inline(__always)
-        init(slot: Int, _ owner: Ownership) {
-            self.slot = UInt64(UInt32(truncatingIfNeeded: slot)) | UInt64(owner.context) &<< 32
-            generation = owner.generation
-            request = UInt64(truncatingIfNeeded: owner.request)
-            stacks = UInt64(owner.getStack) | UInt64(owner.putStack) &<< 32
-            threads = UInt64(owner.getThread) | UInt64(owner.putThread) &<< 32
-            getTime = owner.getTime
-            putTime = owner.putTime
-            checksum = 0
-            checksum = sum
-        }
-
-        /// Each word is turned by another amount, so that words in each other's place are noticed. Never 0 for an empty entry.
-        var sum: UInt64 {
-            @inline(__always) get {
-                func turned(_ word: UInt64, _ bits: UInt64) -> UInt64 { word &<< bits | word &>> (64 &- bits) }
-                var sum = slot &* 0x9E37_79B9_7F4A_7C15 ^ 0x5851_F42D_4C95_7F2D
-                sum ^= turned(generation, 7)
-                sum ^= turned(request, 13)
-                sum ^= turned(stacks, 19)
-                sum ^= turned(threads, 29)
-                sum ^= turned(getTime, 37)
-                sum ^= turned(putTime, 47)
-                return sum
-            }
-        }
-
-        var owner: Ownership {
-            Ownership(
-                generation: generation, request: Int(truncatingIfNeeded: request),
-                getStack: UInt32(truncatingIfNeeded: stacks), putStack: UInt32(truncatingIfNeeded: stacks >> 32),
-                getThread: UInt32(truncatingIfNeeded: threads), putThread: UInt32(truncatingIfNeeded: threads >> 32),
-                getTime: getTime, putTime: putTime, context: UInt32(truncatingIfNeeded: slot >> 32)
-            )
-        }
+    /// Where an owner is kept: eight words, which are stored and loaded one by one, atomically and in no order; the last says whether they
+    /// belong together. The first six are those of the ledger's record.
+    typealias Place = UnsafeMutablePointer<UInt64>
+    private static var wordsPerPlace: Int {
+        @inline(__always) get { 8 }
     }
 
-    private let entries: UnsafeMutablePointer<Entry>
+    private let places: Place
 
     /// While gets are sampled, 2,048 owners do for as long, and stay in the processor's cache: who is told rarely waits for memory
     /// each time.
     init?(isSampled: Bool) {
         indexMask = (isSampled ? 2_048 : 8_192) - 1
-        let byteCount = (indexMask + 1) * MemoryLayout<Entry>.stride
+        let byteCount = (indexMask + 1) * Self.wordsPerPlace * 8
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
         guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
             return nil
         }
-        entries = memory.bindMemory(to: Entry.self, capacity: indexMask + 1)
+        places = memory.bindMemory(to: UInt64.self, capacity: (indexMask + 1) * Self.wordsPerPlace)
     }
 
     /// Of one slot the last 1,024 owners. A loop that has one buffer at a time would otherwise go through the whole table, and find
@@ -308,48 +341,67 @@ struct PutHistory: @unchecked Sendable {
 
     /// Neighbouring slots start far apart, and each owner of a slot has the place after the one before.
     @inline(__always)
-    private func entry(_ slot: Int, _ generation: UInt64) -> UnsafeMutablePointer<Entry> {
-        entries + (slot &* 20_261 &+ Int(truncatingIfNeeded: generation >> 1) & Self.depthMask) & indexMask
+    func place(_ slot: Int, _ generation: UInt64) -> Place {
+        let index = (slot &* 20_261 &+ Int(truncatingIfNeeded: generation &>> 1) & Self.depthMask) & indexMask
+        return places + index &* Self.wordsPerPlace
     }
 
+    /// Keeps the owner that a record is of.
     @inline(__always)
-    func prepare(slot: Int, generation: UInt64) { cmempool_prefetch_for_write(entry(slot, generation)) }
+    func keep(_ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, in place: Place) {
+        let source = HotLayout.word(0, of: record)
+        // The context, which is the low half, and the slot.
+        let owner = source[HotLayout.placeWord] & 0xFFFF_FFFF | UInt64(truncatingIfNeeded: slot) &<< 32
+        var sum = Self.noSum
+        Self.keep(source[HotLayout.sequenceWord], 0, in: place, &sum)
+        Self.keep(source[HotLayout.requestWord], 1, in: place, &sum)
+        Self.keep(source[HotLayout.getTimeWord], 2, in: place, &sum)
+        Self.keep(source[HotLayout.putTimeWord], 3, in: place, &sum)
+        Self.keep(source[HotLayout.stacksWord], 4, in: place, &sum)
+        Self.keep(source[HotLayout.threadsWord], 5, in: place, &sum)
+        Self.keep(owner, 6, in: place, &sum)
+        cmempool_store64(place + 7, sum)
+    }
 
+    /// Each word counts by another factor, so that words in each other's place are noticed.
     @inline(__always)
-    func add(slot: Int, _ owner: Ownership) {
-        let fresh = Entry(slot: slot, owner)
-        let entry = entry(slot, owner.generation)
-        cmempool_store64(&entry.pointee.slot, fresh.slot)
-        cmempool_store64(&entry.pointee.generation, fresh.generation)
-        cmempool_store64(&entry.pointee.request, fresh.request)
-        cmempool_store64(&entry.pointee.stacks, fresh.stacks)
-        cmempool_store64(&entry.pointee.threads, fresh.threads)
-        cmempool_store64(&entry.pointee.getTime, fresh.getTime)
-        cmempool_store64(&entry.pointee.putTime, fresh.putTime)
-        cmempool_store64(&entry.pointee.checksum, fresh.checksum)
+    private static func keep(_ word: UInt64, _ index: Int, in place: Place, _ sum: inout UInt64) {
+        cmempool_store64(place + index, word)
+        sum &+= word &* factor(index)
+    }
+
+    /// Of no words: an empty place is nobody's.
+    private static var noSum: UInt64 {
+        @inline(__always) get { 0x5851_F42D_4C95_7F2D }
+    }
+
+    /// Odd, and small enough to be part of an instruction.
+    @inline(__always)
+    private static func factor(_ index: Int) -> UInt64 {
+        switch index {
+        case 0: 0x7FEB_352D
+        case 1: 0x2C1B_3C6D
+        case 2: 0x297A_2D39
+        case 3: 0x165667B1
+        case 4: 0x27D4_EB2F
+        case 5: 0x4CF5_AD43
+        default: 0x61C8_8647
+        }
     }
 
     func find(slot: Int, generation: UInt64) -> Ownership? {
-        let entry = entry(slot, generation)
-        var copy = Entry(
-            slot: 0,
-            Ownership(
-                generation: 0, request: 0, getStack: 0, putStack: 0, getThread: 0, putThread: 0, getTime: 0, putTime: 0,
-                context: 0
-            )
+        let place = place(slot, generation)
+        let words = (0..<7).map { cmempool_load64(place + $0) }
+        let sum = words.indices.reduce(Self.noSum) { $0 &+ words[$1] &* Self.factor($1) }
+        guard cmempool_load64(place + 7) == sum, words[6] >> 32 == UInt64(slot), words[0] >> 2 == generation else {
+            return nil
+        }
+        return Ownership(
+            generation: generation, request: Int(truncatingIfNeeded: words[1]),
+            getStack: UInt32(truncatingIfNeeded: words[4]), putStack: UInt32(truncatingIfNeeded: words[4] >> 32),
+            getThread: UInt32(truncatingIfNeeded: words[5]), putThread: UInt32(truncatingIfNeeded: words[5] >> 32),
+            getTime: words[2], putTime: words[3], context: UInt32(truncatingIfNeeded: words[6])
         )
-        copy.slot = cmempool_load64(&entry.pointee.slot)
-        copy.generation = cmempool_load64(&entry.pointee.generation)
-        copy.request = cmempool_load64(&entry.pointee.request)
-        copy.stacks = cmempool_load64(&entry.pointee.stacks)
-        copy.threads = cmempool_load64(&entry.pointee.threads)
-        copy.getTime = cmempool_load64(&entry.pointee.getTime)
-        copy.putTime = cmempool_load64(&entry.pointee.putTime)
-        copy.checksum = cmempool_load64(&entry.pointee.checksum)
-        guard UInt32(truncatingIfNeeded: copy.slot) == UInt32(truncatingIfNeeded: slot), copy.generation == generation,
-            copy.checksum == copy.sum
-        else { return nil }
-        return copy.owner
     }
 }
 #endif

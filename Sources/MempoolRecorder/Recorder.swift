@@ -29,8 +29,8 @@ final class Recorder: Sendable {
     let cold: Guarded<Cold>
     let scopes: ScopeTable
     let delivery = FindingDelivery()
-    /// What a get has to look at beside its buffer; `Attention`s.
-    let attention = Atomic<UInt32>(0)
+    /// What is done at almost every get and put.
+    nonisolated(unsafe) let usual: UnsafeMutablePointer<UsualCalls>
     /// Level sampled: slots of kept buffers without a record.
     let unsampledKept = Guarded<Set<Int>>([])
     let bytes: BufferBytes
@@ -86,6 +86,11 @@ final class Recorder: Sendable {
         poisonBytes = .allocate(capacity: Self.poolNumbers)
         poisonBytes.initialize(repeating: BufferBytes.poison, count: Self.poolNumbers)
         weight = options.level == .sampled ? UInt64(options.sampleInterval) : 1
+        usual = .allocate(capacity: 1)
+        usual.initialize(
+            to: UsualCalls(
+                weight: weight, ledger: ledger, highWater: highWater, bytes: bytes, heldLimit: heldLimit,
+                poisonBytes: poisonBytes))
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
@@ -140,9 +145,13 @@ final class Recorder: Sendable {
     /// file. No reference is counted: the recorder lives as long as the process.
     @inline(__always)
     static func withCurrent(_ body: (Recorder) -> Void, inChild: () -> Void = { forked }) {
-        guard let root = cmempool_recorder_root() else { return inChild() }
-        Unmanaged<Recorder>.fromOpaque(root)._withUnsafeGuaranteedRef(body)
+        guard let current else { return inChild() }
+        current._withUnsafeGuaranteedRef(body)
     }
+
+    /// The recorder; nil in a forked child.
+    @inline(__always)
+    private static var current: Unmanaged<Recorder>? { cmempool_recorder_root().map { .fromOpaque($0) } }
 
     /// Says once that a forked child is not recorded.
     private static let forked: Void = {
@@ -163,7 +172,7 @@ final class Recorder: Sendable {
         // Tools follow every buffer or none.
         if sampling == nil { cmempool_find_tools() }
         startCapturing()
-        cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque())
+        cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque(), usual)
         guard options.level == .paranoid else { return }
         cmempool_set_check_interval(1)
         GuardedMemory.shared = guarded
@@ -195,6 +204,11 @@ final class Recorder: Sendable {
             willRelease: { slot in Recorder.withCurrent { $0.willRelease(slot) } },
             diagnostics: RecorderDiagnostics()
         )
+        // Guard pages and other tools have more to be told than these pass on.
+        if options.level < .paranoid, !cmempool_has_tools() {
+            hook.didGetFromMagazine = UsualCalls.didGet
+            hook.didPutIntoMagazine = UsualCalls.didPut
+        }
         if options.level < .paranoid { hook.redZoneLimit = redZoneLimit }
         if options.level == .sampled {
             hook.sampleInterval = options.sampleInterval
@@ -244,15 +258,14 @@ final class Recorder: Sendable {
         if outstanding > 0 { findOutstanding(inDestroyed: pool) }
     }
 
-    @inline(__always)
+    /// Any get.
+    @inline(never)
     private func didGet(_ pointer: UnsafePointer<GetEvent>) {
-        // Field by field: a copy of the whole would wait for the stores that have just made it.
-        ledger.prepareGet(slot: pointer.pointee.slot, generation: pointer.pointee.generation)
         let stack = cmempool_capture_get(pointer.pointee.frame)
         let pool = pointer.pointee.pool
         let bucketRow = pointer.pointee.bucketRow
         let request = pointer.pointee.request
-        let attention = attention.load(ordering: .relaxed)
+        let attention = usual.pointee.attention.load(ordering: .relaxed)
         let context = attention == 0 ? 0 : self.context(attention)
         let slot = pointer.pointee.slot
         if let record = ledger.record(slot) {
@@ -280,20 +293,10 @@ final class Recorder: Sendable {
         } else {
             didDropGet(context)
         }
-        guard pointer.pointee.isPooled, !pointer.pointee.didAllocate, let shard = cmempool_shard(pool) else {
+        guard pointer.pointee.isPooled, !pointer.pointee.didAllocate, let own = cmempool_counters_of(pool) else {
             return countGet(pointer.pointee)
         }
-        countGet(pool, bucketRow, request, shard)
-    }
-
-    /// Counts a get in the thread's own counters.
-    @inline(__always)
-    private func countGet(_ pool: Int, _ bucketRow: Int, _ request: Int, _ shard: UnsafeMutablePointer<UInt64>) {
-        let words = HotLayout.row(bucketRow, of: shard)
-        cmempool_add64_unshared(words, weight)
-        cmempool_add64_unshared(words + 2, UInt64(truncatingIfNeeded: request) &* weight)
-        cmempool_add64_unshared(shard + HotLayout.shardHistogram + HotLayout.bin(of: request), weight)
-        highWater.didGet(pool: pool, row: bucketRow, shard)
+        usual.pointee.countGet(pool, bucketRow, request, own)
     }
 
     /// Counts any get: the first one of a thread, of fresh memory, of an oversized buffer, of a pool beyond those that have counters.
@@ -302,8 +305,8 @@ final class Recorder: Sendable {
         let pool = event.pool
         guard let row = counters(pool, event.bucketRow) else { return }
         if event.didAllocate { atomicAdd(&row.pointee.allocations, weight) }
-        if row.pointee.capacity > 0, let shard = shard(pool) {
-            return countGet(pool, event.bucketRow, event.request, shard)
+        if row.pointee.capacity > 0, let own = ownCounters(pool) {
+            return usual.pointee.countGet(pool, event.bucketRow, event.request, own)
         }
         atomicAdd(&row.pointee.gets, weight)
         atomicAdd(&row.pointee.requestedBytes, UInt64(truncatingIfNeeded: event.request) &* weight)
@@ -333,7 +336,8 @@ final class Recorder: Sendable {
         if context != 0 { scopes.didPut(context) }
     }
 
-    @inline(__always)
+    /// Any put.
+    @inline(never)
     private func didPut(_ pointer: UnsafePointer<PutEvent>) {
         let stack = cmempool_capture_put(pointer.pointee.frame)
         guard pointer.pointee.givenCapacity == pointer.pointee.capacity else {
@@ -406,21 +410,14 @@ final class Recorder: Sendable {
     /// Counts the put of a whole buffer.
     @inline(__always)
     private func countPut(_ pool: Int, _ bucketRow: Int, isPooled: Bool) {
-        guard isPooled, let shard = cmempool_shard(pool) else { return countAnyPut(pool, bucketRow) }
-        countPut(bucketRow, shard)
-    }
-
-    /// Counts it in the thread's own counters.
-    @inline(__always)
-    private func countPut(_ bucketRow: Int, _ shard: UnsafeMutablePointer<UInt64>) {
-        cmempool_add64_unshared(HotLayout.row(bucketRow, of: shard) + 1, weight)
-        highWater.didPut(row: bucketRow, shard)
+        guard isPooled, let own = cmempool_counters_of(pool) else { return countAnyPut(pool, bucketRow) }
+        usual.pointee.countPut(bucketRow, own)
     }
 
     @inline(never)
     private func countAnyPut(_ pool: Int, _ bucketRow: Int) {
         guard let row = counters(pool, bucketRow) else { return }
-        if row.pointee.capacity > 0, let shard = shard(pool) { return countPut(bucketRow, shard) }
+        if row.pointee.capacity > 0, let own = ownCounters(pool) { return usual.pointee.countPut(bucketRow, own) }
         atomicAdd(&row.pointee.puts, weight)
         highWater.didPut(pool: pool, row: bucketRow)
     }
@@ -622,8 +619,9 @@ final class Recorder: Sendable {
 
     /// The calling thread's own counters for a pool that has counters at all.
     @inline(__always)
-    private func shard(_ pool: Int) -> UnsafeMutablePointer<UInt64>? {
-        cmempool_shard(pool) ?? shards.take(pool: pool)
+    private func ownCounters(_ pool: Int) -> UnsafePointer<cmempool_counters>? {
+        if let own = cmempool_counters_of(pool) { return own }
+        return shards.take(pool: pool, highWater) ? cmempool_counters_of(pool) : nil
     }
 
     private func pool(_ pool: Int) -> UnsafeMutablePointer<PoolRecord>? {

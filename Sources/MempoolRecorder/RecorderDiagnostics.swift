@@ -69,7 +69,7 @@ struct RecorderDiagnostics: DiagnosticsRecorder {
 
     func beginScope(_ name: String, in parent: ScopeReference) -> ScopeReference {
         guard let recorder else { return .none }
-        recorder.attention.bitwiseOr(Attention.scopes, ordering: .relaxed)
+        recorder.usual.pointee.attention.bitwiseOr(Attention.scopes, ordering: .relaxed)
         return recorder.scopes.begin(name, in: parent)
     }
 
@@ -93,7 +93,7 @@ struct RecorderDiagnostics: DiagnosticsRecorder {
         return findings
     }
 
-    func willUseNotes() { recorder?.attention.bitwiseOr(Attention.notes, ordering: .relaxed) }
+    func willUseNotes() { recorder?.usual.pointee.attention.bitwiseOr(Attention.notes, ordering: .relaxed) }
 
     func setHandler(_ handler: FindingDelivery.Handler?) -> FindingDelivery.Handler? {
         recorder?.delivery.setHandler(handler)
@@ -166,17 +166,18 @@ extension Recorder {
             return delivery.deliver(finding)
         }
         delivery.postpone(finding)
-        attention.bitwiseOr(Attention.pending, ordering: .releasing)
+        usual.pointee.attention.bitwiseOr(Attention.pending, ordering: .releasing)
     }
 
     /// Hands over what waits for a moment without locks.
     func deliverPending() {
         // What the handler itself causes must not take the others along: they wait for a call outside of it.
-        guard attention.load(ordering: .relaxed) & Attention.pending != 0, !Diagnostics.isInHandler.get() else {
+        guard usual.pointee.attention.load(ordering: .relaxed) & Attention.pending != 0, !Diagnostics.isInHandler.get()
+        else {
             return
         }
         // First, so that what is added from here on asks for attention again.
-        attention.bitwiseAnd(~Attention.pending, ordering: .acquiringAndReleasing)
+        usual.pointee.attention.bitwiseAnd(~Attention.pending, ordering: .acquiringAndReleasing)
         delivery.deliverPending()
     }
 

@@ -27,11 +27,11 @@ final class ShardTable: Sendable {
         words = file.records(.shards, as: UInt64.self)
     }
 
-    /// A shard for the calling thread's use of a pool; nil if there are no more. The thread has it until it ends.
+    /// Gives the calling thread a shard and its credits for its use of a pool, until it ends; false if there are no more.
     @inline(never)
-    func take(pool: Int) -> UnsafeMutablePointer<UInt64>? {
+    func take(pool: Int, _ highWater: HighWater) -> Bool {
         guard !isFull.load(ordering: .relaxed), pool < RecordingLimits.pools, cmempool_is_recorded_thread() else {
-            return nil
+            return false
         }
         let index = state.withLock { state -> Int? in
             if let index = state.free[pool].popLast() { return index }
@@ -45,11 +45,10 @@ final class ShardTable: Sendable {
         guard let index else {
             // Those of threads that end from here on serve their successors only once somebody looks again.
             isFull.store(true, ordering: .relaxed)
-            return nil
+            return false
         }
         let shard = words + index * CounterShard.wordCount
-        _ = cmempool_set_shard(pool, shard)
-        return shard
+        return cmempool_set_counters(pool, shard, highWater.credits(of: shard))
     }
 
     /// Takes a shard back when its thread ends.

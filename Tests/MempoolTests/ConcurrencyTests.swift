@@ -149,6 +149,39 @@ struct ConcurrencyTests {
         #expect(stats.discards.doublePut == UInt64(rounds))
     }
 
+    /// Exact as above; without a recorder both may be taken if they begin within nanoseconds of each other.
+    @Test("of two threads that put a buffer of a pool that zeroes, the loser overwrites nothing of the next owner's")
+    func racingZeroingPuts() throws {
+        let pool = try BufferPool(configuration: PoolConfiguration(zeroing: .onPut))
+        guard PoolHook.installed?.watchesEveryBuffer == true else { return }
+        let size = 4 << 20
+        let rounds = 200
+        let shared = Guarded<Buffer?>(nil)
+        let arrived = Atomic<Int>(0)
+        let overwritten = Atomic<Int>(0)
+        onThreads(2) { index in
+            for round in 0..<rounds {
+                if index == 0 { shared.withLock { $0 = pool.get(size) } }
+                arrived.add(1, ordering: .acquiringAndReleasing)
+                while arrived.load(ordering: .acquiring) < 6 * round + 2 { sched_yield() }
+                // A little later each time, so that one is in the middle of it when the other one ends.
+                if index == 1 { usleep(UInt32(round)) }
+                if let buffer = shared.withLock({ $0 }) { pool.put(buffer) }
+                // Where the other thread would come last, if it still went over what it put.
+                let next = pool.get(size)
+                next[size - 1] = 0xAA
+                arrived.add(1, ordering: .acquiringAndReleasing)
+                while arrived.load(ordering: .acquiring) < 6 * round + 4 { sched_yield() }
+                if next[size - 1] != 0xAA { overwritten.add(1, ordering: .relaxed) }
+                pool.put(next)
+                arrived.add(1, ordering: .acquiringAndReleasing)
+                while arrived.load(ordering: .acquiring) < 6 * round + 6 { sched_yield() }
+            }
+        }
+        #expect(overwritten.load(ordering: .relaxed) == 0)
+        #expect(pool.stats().discards.doublePut == UInt64(rounds))
+    }
+
     @Test("tasks that hop between threads with buffers in hand keep the balance")
     func tasks() async {
         let pool = BufferPool()

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+#include <time.h>
 
 #define CMEMPOOL_INLINE static inline __attribute__((always_inline))
 
@@ -160,6 +162,9 @@ CMEMPOOL_INLINE bool cmempool_magazine_has_slot(const cmempool_magazine *_Nonnul
     return __builtin_expect(magazine->top != magazine->bottom, true);
 }
 
+/// The slot that the next pop gives.
+CMEMPOOL_INLINE uint32_t cmempool_magazine_top(const cmempool_magazine *_Nonnull magazine) { return magazine->top[-1]; }
+
 CMEMPOOL_INLINE uint32_t cmempool_magazine_pop(cmempool_magazine *_Nonnull magazine) {
     uint32_t *top = magazine->top - 1;
     magazine->top = top;
@@ -208,6 +213,23 @@ CMEMPOOL_INLINE uint8_t cmempool_own_bucket(const cmempool_cache *_Nonnull cache
 
 CMEMPOOL_INLINE uint32_t cmempool_until_sampled(void) { return cmempool_this_thread.until_sampled; }
 CMEMPOOL_INLINE void cmempool_set_until_sampled(uint32_t gets) { cmempool_this_thread.until_sampled = gets; }
+
+/// What the owner of each slot asked for, bytes, in pools that zero at the put.
+extern uint64_t *_Nullable cmempool_zeroing_requests;
+CMEMPOOL_INLINE void cmempool_set_zeroing_requests(uint64_t *_Nonnull requests) { cmempool_zeroing_requests = requests; }
+CMEMPOOL_INLINE void cmempool_remember_request(uint32_t slot, intptr_t request) {
+    cmempool_zeroing_requests[slot] = (uint64_t)request;
+}
+CMEMPOOL_INLINE intptr_t cmempool_remembered_request(uint32_t slot) { return (intptr_t)cmempool_zeroing_requests[slot]; }
+/// Overwrites that of a slot's buffer. `count` is usually the same: what a prefix that was put has is less.
+CMEMPOOL_INLINE void cmempool_zero(void *_Nonnull base, size_t count, uint32_t slot) {
+    if (__builtin_expect(cmempool_zeroing_requests[slot] != count, 0)) {
+        count = cmempool_zeroing_requests[slot];
+        // A branch, which is foretold: a choice would have to wait until the request is read, which was just stored.
+        __asm__ volatile("" : "+r"(count));
+    }
+    memset(base, 0, count);
+}
 
 /// Bytes of a cache: one magazine more than there are buckets, then the vacancies.
 CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
@@ -343,6 +365,25 @@ CMEMPOOL_INLINE void cmempool_set_watchers(cmempool_watcher _Nullable on_get, cm
     cmempool_get_watcher = on_get;
     cmempool_put_watcher = on_put;
 }
+/// Asked first for a buffer that comes out of the thread's magazine or goes into it, as almost all do: with what is needed in registers,
+/// so that no event is written and read again. Where they give false, the other two are told.
+typedef bool (*cmempool_magazine_get_watcher)(uint64_t ticket, intptr_t request, void *_Nonnull base, uint64_t shape,
+                                              void *_Nonnull frame);
+typedef bool (*cmempool_magazine_put_watcher)(uint64_t ticket, void *_Nonnull base, uint64_t shape, void *_Nonnull frame);
+extern cmempool_magazine_get_watcher _Nullable cmempool_watch_magazine_gets;
+extern cmempool_magazine_put_watcher _Nullable cmempool_watch_magazine_puts;
+CMEMPOOL_INLINE void cmempool_set_magazine_watchers(cmempool_magazine_get_watcher _Nullable on_get,
+                                                    cmempool_magazine_put_watcher _Nullable on_put) {
+    cmempool_watch_magazine_gets = on_get;
+    cmempool_watch_magazine_puts = on_put;
+}
+CMEMPOOL_INLINE cmempool_magazine_get_watcher _Nullable cmempool_watcher_of_magazine_gets(void) {
+    return cmempool_watch_magazine_gets;
+}
+CMEMPOOL_INLINE cmempool_magazine_put_watcher _Nullable cmempool_watcher_of_magazine_puts(void) {
+    return cmempool_watch_magazine_puts;
+}
+
 /// One get in so many is watched, on average; 0 for every one.
 extern uint32_t cmempool_mean_sample_interval;
 CMEMPOOL_INLINE void cmempool_set_sample_interval(uint32_t gets) { cmempool_mean_sample_interval = gets; }
@@ -363,11 +404,15 @@ CMEMPOOL_INLINE void cmempool_set_placers(cmempool_placer _Nullable on_get, cmem
 CMEMPOOL_INLINE cmempool_placer _Nullable cmempool_placer_of_gets(void) { return cmempool_get_placer; }
 CMEMPOOL_INLINE cmempool_place_taker _Nullable cmempool_placer_of_puts(void) { return cmempool_put_placer; }
 
-/// Holds the pointer to the recorder in a page that the kernel clears in every forked child, however it was forked.
-void cmempool_set_recorder_root(void *_Nullable root);
+/// Holds the pointers to the recorder, and to what it does at almost every get and put, in a page that the kernel clears in every forked
+/// child, however it was forked.
+void cmempool_set_recorder_root(void *_Nonnull root, void *_Nonnull usual_calls);
 extern void *_Nullable cmempool_recorder_root_page[];
 CMEMPOOL_INLINE void *_Nullable cmempool_recorder_root(void) {
     return __atomic_load_n(&cmempool_recorder_root_page[0], __ATOMIC_ACQUIRE);
+}
+CMEMPOOL_INLINE void *_Nullable cmempool_recorder_usual_calls(void) {
+    return __atomic_load_n(&cmempool_recorder_root_page[1], __ATOMIC_ACQUIRE);
 }
 
 /// How `cmempool_capture` finds frames.
@@ -407,6 +452,11 @@ size_t cmempool_first_other(const void *_Nonnull bytes, uint8_t byte, size_t cou
 size_t cmempool_last_other(const void *_Nonnull bytes, uint8_t byte, size_t count);
 /// For tests: whether blocks of 32 bytes are compared where the processor can, or everything by the C library.
 void cmempool_use_wide_blocks(bool is_wanted);
+extern bool cmempool_uses_wide_blocks;
+#if defined(__x86_64__)
+/// Whether at least 32 bytes are `byte`; where `cmempool_uses_wide_blocks`.
+bool cmempool_is_uniform_wide(const void *_Nonnull bytes, uint8_t byte, size_t count);
+#endif
 /// Whether half a red zone is as it was set, or as the system gave it.
 CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
     const uint64_t canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);
@@ -418,18 +468,51 @@ CMEMPOOL_INLINE bool cmempool_zone_is_intact(const void *_Nonnull zone) {
 }
 
 /// Overwrites what was asked for, at most `limit` bytes of it: half of them from the front and half from the end.
-void cmempool_poison(void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
+void cmempool_poison_ends(void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
+CMEMPOOL_INLINE void cmempool_poison(void *_Nonnull base, size_t request, size_t limit, uint8_t byte) {
+    if (__builtin_expect(request > limit, 0)) cmempool_poison_ends(base, request, limit, byte);
+    else memset(base, byte, request);
+}
+
 /// Whether all of that is as it was.
-bool cmempool_poison_is_intact(const void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
+bool cmempool_poisoned_ends_are_intact(const void *_Nonnull base, size_t request, size_t limit, uint8_t byte);
+bool cmempool_is_uniform(const void *_Nonnull bytes, uint8_t byte, size_t count);
+CMEMPOOL_INLINE bool cmempool_poison_is_intact(const void *_Nonnull base, size_t request, size_t limit, uint8_t byte) {
+    if (__builtin_expect(request > limit, 0)) return cmempool_poisoned_ends_are_intact(base, request, limit, byte);
+#if defined(__x86_64__)
+    if (cmempool_uses_wide_blocks && request >= 32) return cmempool_is_uniform_wide(base, byte, request);
+#endif
+    return cmempool_is_uniform(base, byte, request);
+}
+
 void cmempool_fill_canary(void *_Nonnull bytes, size_t count);
 /// Fills at most `limit` bytes behind the request.
 CMEMPOOL_INLINE void cmempool_fill_slack(void *_Nonnull base, size_t request, size_t capacity, size_t limit) {
     size_t slack = capacity - request;
     if (slack > 0) cmempool_fill_canary((char *)base + request, slack < limit ? slack : limit);
 }
+
+/// Two words at any address.
+typedef uint64_t cmempool_word_pair __attribute__((vector_size(16), aligned(1), may_alias));
+
 /// Whether these are as they were, and the halves of the red zones that are the buffer's own, if it has any.
-bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit,
-                                      bool has_zones);
+bool cmempool_slack_is_intact(const void *_Nonnull base, size_t request, size_t capacity, size_t limit, bool has_zones);
+bool cmempool_zones_are_intact(const void *_Nonnull before, const void *_Nonnull behind);
+CMEMPOOL_INLINE bool cmempool_surroundings_are_intact(const void *_Nonnull base, size_t request, size_t capacity,
+                                                      size_t limit, bool has_zones) {
+    const uint8_t *start = (const uint8_t *)base;
+    if (request < capacity) return cmempool_slack_is_intact(base, request, capacity, limit, has_zones);
+    if (!has_zones) return true;
+    const cmempool_word_pair *before = (const cmempool_word_pair *)(start - CMEMPOOL_ZONE_BYTES);
+    const cmempool_word_pair *behind = (const cmempool_word_pair *)(start + capacity);
+    const uint64_t canary = CMEMPOOL_CANARY * UINT64_C(0x0101010101010101);
+    const cmempool_word_pair expected = {canary, canary};
+    // Usually both are as they were laid, and none as the system gave it.
+    cmempool_word_pair other =
+        (before[0] ^ expected) | (before[1] ^ expected) | (behind[0] ^ expected) | (behind[1] ^ expected);
+    return __builtin_expect((other[0] | other[1]) == 0, true) ||
+        cmempool_zones_are_intact(start - CMEMPOOL_ZONE_BYTES, start + capacity);
+}
 
 // MARK: - Other tools that watch memory
 
@@ -465,7 +548,7 @@ typedef struct cmempool_capture_set {
 /// For gets and for puts each, as the get and the put of a loop must not take each other's place.
 #define CMEMPOOL_MEMO_BITS 3
 #define CMEMPOOL_MEMOS (1 << CMEMPOOL_MEMO_BITS)
-#define CMEMPOOL_MEMO_FRAMES 72
+#define CMEMPOOL_MEMO_FRAMES 73
 
 /// The two words of a frame; aligned, so that both are compared at once.
 typedef struct cmempool_link {
@@ -479,13 +562,22 @@ typedef struct cmempool_memo {
     uintptr_t frame;
     /// Seen here last: what comes round twice is worth a memo.
     uint64_t key;
+    /// The outermost one of `links`.
+    const cmempool_link *_Nullable last;
     uint32_t stack;
-    uint32_t count;
+    /// So that the second link, from which on they are compared in pairs, begins on a multiple of 32 bytes.
+    uint32_t padding[5];
     cmempool_link links[CMEMPOOL_MEMO_FRAMES];
-} cmempool_memo;
+} __attribute__((aligned(4 * sizeof(uintptr_t)))) cmempool_memo;
 
 /// The most frames below a thread's first function: 3 on the main thread, 2 on others.
 #define CMEMPOOL_ROOT_FRAMES 8
+
+/// What a thread counts of a pool in, and its credits for raising the high water; both null before the first time.
+typedef struct cmempool_counters {
+    uint64_t *_Nullable shard;
+    uint64_t *_Nullable credits;
+} cmempool_counters;
 
 /// What the recorder keeps per thread: 36 KiB, reused by later threads.
 typedef struct cmempool_recorded_thread {
@@ -506,8 +598,8 @@ typedef struct cmempool_recorded_thread {
     /// Set while a new stack is entered: a signal handler that captures meanwhile must not enter one.
     bool is_entering;
     uint64_t root_frames[CMEMPOOL_ROOT_FRAMES];
-    /// Counters that only this thread adds to, by pool; made by the recorder.
-    uint64_t *_Nullable shards[CMEMPOOL_CACHED_POOLS];
+    /// By pool; made by the recorder.
+    cmempool_counters counters[CMEMPOOL_CACHED_POOLS];
     struct cmempool_recorded_thread *_Nullable next_free;
 } cmempool_recorded_thread;
 
@@ -516,13 +608,20 @@ extern _Thread_local cmempool_recorded_thread *_Nullable cmempool_this_recorded_
     __attribute__((tls_model("initial-exec")));
 
 /// The calling thread's counters for a pool; null if it has none yet, or the pool none at all.
-CMEMPOOL_INLINE uint64_t *_Nullable cmempool_shard(intptr_t pool_index) {
+CMEMPOOL_INLINE const cmempool_counters *_Nullable cmempool_counters_of(intptr_t pool_index) {
     cmempool_recorded_thread *thread = cmempool_this_recorded_thread;
-    return thread && (uintptr_t)pool_index < CMEMPOOL_CACHED_POOLS ? thread->shards[pool_index] : NULL;
+    if (!thread || (uintptr_t)pool_index >= CMEMPOOL_CACHED_POOLS) return NULL;
+    const cmempool_counters *counters = &thread->counters[pool_index];
+    return counters->shard ? counters : NULL;
+}
+/// What it has of them: nobody is given counters without both.
+CMEMPOOL_INLINE uint64_t *_Nonnull cmempool_shard_in(const cmempool_counters *_Nonnull counters) { return counters->shard; }
+CMEMPOOL_INLINE uint64_t *_Nonnull cmempool_credits_in(const cmempool_counters *_Nonnull counters) {
+    return counters->credits;
 }
 CMEMPOOL_INLINE bool cmempool_is_recorded_thread(void) { return cmempool_this_recorded_thread != NULL; }
 /// Gives the calling thread its counters for a pool; false if the thread has no place for them.
-bool cmempool_set_shard(intptr_t pool_index, uint64_t *_Nonnull shard);
+bool cmempool_set_counters(intptr_t pool_index, uint64_t *_Nonnull shard, uint64_t *_Nonnull credits);
 
 /// What captures need from the recorder.
 typedef struct cmempool_capture_options {
@@ -546,10 +645,14 @@ void cmempool_start_capturing(const cmempool_capture_options *_Nonnull options);
 
 /// The identifier of the calling thread's stack: the one libunwind gives, usually found by its frame pointers.
 uint32_t cmempool_capture_stack(void);
-/// As above, without the frames below that of a function that called this one, directly or not.
-uint32_t cmempool_capture_get(void *_Nonnull frame);
+/// As above, without the frames below that of a function that called this one, directly or not. In two ways, by what the processor can.
+typedef uint32_t (*cmempool_capturer)(void *_Nonnull frame);
+extern cmempool_capturer _Nonnull cmempool_get_capturer, cmempool_put_capturer;
+CMEMPOOL_INLINE uint32_t cmempool_capture_get(void *_Nonnull frame) { return cmempool_get_capturer(frame); }
 /// The same for a put; gets and puts are remembered apart.
-uint32_t cmempool_capture_put(void *_Nonnull frame);
+CMEMPOOL_INLINE uint32_t cmempool_capture_put(void *_Nonnull frame) { return cmempool_put_capturer(frame); }
+/// Chooses by whether wide blocks are used.
+void cmempool_choose_capturers(void);
 
 /// For tests: how many hits there are between two that are compared, on average; 1 compares each.
 void cmempool_set_check_interval(uint32_t hits);
@@ -644,7 +747,13 @@ uint64_t cmempool_module_epoch(void);
 void cmempool_copy_words(uint64_t *_Nonnull to, const uint64_t *_Nonnull from, size_t count);
 
 /// CLOCK_MONOTONIC_COARSE, nanoseconds: a few nanoseconds to read, a few milliseconds of resolution.
-uint64_t cmempool_now(void);
+typedef int (*cmempool_clock_reader)(clockid_t, struct timespec *_Nonnull);
+extern cmempool_clock_reader _Nonnull cmempool_read_clock;
+CMEMPOOL_INLINE uint64_t cmempool_now(void) {
+    struct timespec now;
+    __atomic_load_n(&cmempool_read_clock, __ATOMIC_RELAXED)(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 /// Makes that faster by a nanosecond: a recorded get and its put read it twice. Calls of the loader; any thread.
 void cmempool_find_clock(void);
 

@@ -1,7 +1,8 @@
 // Read access to a buffer's bytes, and integers in big- and little-endian byte order at any position.
 
 extension Buffer {
-    /// Calls the body with the ``count`` bytes of the buffer, for reading. The pointer must not outlive the put.
+    /// Calls the body with the ``count`` bytes of the buffer, for reading. The pointer must not outlive the put, which is checked as by
+    /// ``withUnsafeMutableBytes(_:)``.
     @inlinable
     public func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
         #if DEBUG

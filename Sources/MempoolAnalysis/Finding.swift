@@ -45,6 +45,9 @@ package struct Finding: Codable, Equatable, Sendable {
     package var threads: [Int] = []
     /// How many threads did it; more than `threads` holds if that is full.
     package var threadCount = 0
+    /// Where what was put lay, or the buffer whose bytes were touched, of the first case: `0x` and hexadecimal digits. Nil if
+    /// unknown; bad puts, use after put and overrun only.
+    package var address: String?
     /// Capacity of what was put, bytes; bad puts only.
     package var givenCapacity: Int?
     /// Capacity the pool issued, bytes.

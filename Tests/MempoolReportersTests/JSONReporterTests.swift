@@ -80,6 +80,19 @@ struct JSONReporterTests {
         #expect(findings.contains { $0["offset"] as? Int == -8 })
     }
 
+    @Test func `A bad put has the address and the capacity of what was put`() throws {
+        let findings = try findings(RecordedReport.several())
+        let foreign = try #require(findings.first { $0["kind"] as? String == "foreign-put" })
+        #expect(foreign["address"] as? String == "0x7f3a1c000010")
+        #expect(foreign["givenCapacity"] as? Int == 100)
+        let stranger = try #require(findings.first { $0["kind"] as? String == "wrong-pool" })
+        #expect(stranger["address"] as? String == "0x7f3a20000000")
+        #expect(stranger["issuingPool"] as? String == "network")
+        // Nobody knows it.
+        let slice = try #require(findings.first { $0["kind"] as? String == "wrong-capacity" })
+        #expect(slice["address"] == nil)
+    }
+
     @Test func `What is known of holding has keys`() throws {
         let report = try object(RecordedReport.holding())
         let findings = try #require(report["findings"] as? [[String: Any]])

@@ -227,6 +227,21 @@ package struct Frame: Codable, Hashable, Sendable {
         self.isCompilerGenerated = isCompilerGenerated
     }
 
+    /// Writes unknown places as null: a reader finds every key in every frame.
+    package func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        try values.encode(function, forKey: .function)
+        try values.encode(file, forKey: .file)
+        try values.encode(line, forKey: .line)
+        try values.encode(column, forKey: .column)
+        try values.encode(inlined, forKey: .inlined)
+        try values.encode(async, forKey: .async)
+        try values.encode(module, forKey: .module)
+        try values.encode(isOwn, forKey: .isOwn)
+        try values.encode(isSystem, forKey: .isSystem)
+        try values.encode(isCompilerGenerated, forKey: .isCompilerGenerated)
+    }
+
     /// Whether somebody who depends on the pool wrote it and can change it.
     package var isUserCode: Bool { !isOwn && !isSystem && !isCompilerGenerated && file != nil && (line ?? 0) > 0 }
 }

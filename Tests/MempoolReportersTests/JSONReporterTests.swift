@@ -93,6 +93,16 @@ struct JSONReporterTests {
         #expect(slice["address"] == nil)
     }
 
+    @Test func `A frame without a place has all keys of the contract`() throws {
+        let findings = try findings(SampleReports.findings())
+        let stacks = try #require(findings.first?["stacks"] as? [String: [[String: Any]]])
+        let unnamed = try #require(stacks["secondPut"]?.first)
+        #expect(unnamed["function"] as? String == "libold.so+0x1f40")
+        for key in ["file", "line", "column"] { #expect(unnamed[key] is NSNull, "\(key)") }
+        #expect(unnamed["inlined"] as? Bool == false)
+        #expect(unnamed["async"] as? Bool == false)
+    }
+
     @Test func `What is known of holding has keys`() throws {
         let report = try object(RecordedReport.holding())
         let findings = try #require(report["findings"] as? [[String: Any]])

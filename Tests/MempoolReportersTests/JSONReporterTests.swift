@@ -24,6 +24,48 @@ struct JSONReporterTests {
         #expect(JSONReporter.render(SampleReports.findings()) == JSONReporter.render(SampleReports.findings()))
     }
 
+    /// As the command puts the reports of several programs together.
+    private struct Family: JSONListHolder {
+        struct Member: JSONListHolder {
+            var name: String
+            var report: Report
+
+            static var listPlace: (key: String, depth: Int) { ("findings", 2) }
+            var withoutList: Member { Member(name: name, report: report.withoutList) }
+            func forEachElement<Failure: Error>(
+                _ body: (any Encodable) throws(Failure) -> Void
+            ) throws(Failure) { try report.forEachElement(body) }
+        }
+
+        var members: [Member]
+        var other = 1
+
+        static var listPlace: (key: String, depth: Int) { ("members", 1) }
+        var withoutList: Family { Family(members: []) }
+        func forEachElement<Failure: Error>(
+            _ body: (any Encodable) throws(Failure) -> Void
+        ) throws(Failure) { for member in members { try body(member) } }
+    }
+
+    @Test func `Written in pieces a report is the same, a finding at a time`() throws {
+        func pieces(_ value: some JSONListHolder) -> [String] {
+            var pieces: [String] = []
+            JSONReporter.write(value) { pieces.append($0) }
+            return pieces
+        }
+        var tricky = SampleReports.findings()
+        tricky.notes = ["\n  \"findings\" : [", "\"findings\" : []"]
+        let reports = try [SampleReports.healthy(), tricky, RecordedReport.several(), .inconclusive(because: "None.")]
+        for report in reports {
+            let pieces = pieces(report)
+            #expect(pieces.joined() == JSONReporter.render(report))
+            #expect(pieces.count { $0.contains("\"happened\"") } == report.findings.count)
+        }
+        let family = Family(members: reports.enumerated().map { Family.Member(name: "\($0)", report: $1) })
+        #expect(pieces(family).joined() == JSONReporter.render(family))
+        #expect(pieces(Family(members: [])).joined() == JSONReporter.render(Family(members: [])))
+    }
+
     @Test func `The keys of the contract are there`() throws {
         let report = try object(SampleReports.findings())
         #expect(report["schemaVersion"] as? Int == 1)

@@ -6,16 +6,31 @@ struct DwarfError: Error {}
 /// What may still be done with one file, so that parts which refer to one another do not cost more time and memory than the
 /// size of the file explains.
 ///
-/// A step is an entry, an instruction of a line program, a range, a match or a byte of text. Sound files need fewer steps than
-/// they have bytes, and some per address that is asked for.
+/// A step is a unit, an entry, an attribute, an instruction of a line program, a range, a match or a byte of text. Sound files
+/// need half as many steps as their sections have bytes when these are unpacked, or fewer, and some per address that is asked for.
 final class DwarfBudget {
-    private var steps: Int
+    /// What is left.
+    private(set) var steps: Int
 
     /// What a small file may need for many addresses.
     private static let base = 4 << 20
-    private static let stepsPerByte = 4
+    private static let stepsPerUnpackedByte = 4
+    /// As many as `ElfSections.mostUnpackedPerByte` bytes need.
+    private static let stepsPerFileByte = ElfSections.mostUnpackedPerByte / 2
+    /// As many as `ElfSections.limitBytes` need.
+    private static let most = ElfSections.limitBytes / 2
 
-    init(fileBytes: Int) { steps = Self.base + Self.stepsPerByte * fileBytes }
+    init(steps: Int) { self.steps = steps }
+
+    /// - Parameters:
+    ///   - fileBytes: what the file takes on disk, its sections packed.
+    ///   - unpackedBytes: what these take in memory.
+    convenience init(fileBytes: Int, unpackedBytes: Int) {
+        func bounded(_ perByte: Int, _ bytes: Int) -> Int { perByte * min(bytes, Self.most / perByte) }
+        self.init(
+            steps: Self.base
+                + min(bounded(Self.stepsPerUnpackedByte, unpackedBytes), bounded(Self.stepsPerFileByte, fileBytes)))
+    }
 
     func spend(_ count: Int = 1) throws(DwarfError) {
         guard count <= steps else {
@@ -66,29 +81,32 @@ struct DwarfCursor {
         return bytes[position]
     }
 
+    /// 64 bits take 10 bytes, and some writers fill numbers up to a fixed length; longer ones are damage.
+    private static let numberLimitBytes = 16
+
     mutating func unsigned() throws(DwarfError) -> UInt64 {
         var value: UInt64 = 0
-        var shift: UInt64 = 0
-        while true {
+        for index in 0..<Self.numberLimitBytes {
             let byte = try byte()
+            let shift = UInt64(7 * index)
             if shift < 64 { value |= UInt64(byte & 0x7F) << shift }
-            shift += 7
             if byte & 0x80 == 0 { return value }
         }
+        throw DwarfError()
     }
 
     mutating func signed() throws(DwarfError) -> Int64 {
         var value: Int64 = 0
-        var shift: Int64 = 0
-        while true {
+        for index in 0..<Self.numberLimitBytes {
             let byte = try byte()
+            let shift = Int64(7 * index)
             if shift < 64 { value |= Int64(byte & 0x7F) << shift }
-            shift += 7
             if byte & 0x80 == 0 {
-                if byte & 0x40 != 0, shift < 64 { value |= -1 << shift }
+                if byte & 0x40 != 0, shift + 7 < 64 { value |= -1 << (shift + 7) }
                 return value
             }
         }
+        throw DwarfError()
     }
 
     /// Names of generic code have some kilobytes; a longer text is damage.
@@ -101,6 +119,21 @@ struct DwarfCursor {
         return String(decoding: bytes[start..<position - 1], as: UTF8.self)
     }
 
+    /// Text up to a zero byte, of a file that may refer to it often.
+    mutating func text(_ budget: DwarfBudget) throws(DwarfError) -> String {
+        let start = position
+        let text = try? text()
+        // What cannot be used has been read all the same.
+        try budget.spend(position - start)
+        guard let text else { throw DwarfError() }
+        return text
+    }
+
     /// Steps over a text.
-    mutating func skipText() throws(DwarfError) { while try byte() != 0 {} }
+    mutating func skipText(_ budget: DwarfBudget) throws(DwarfError) {
+        let start = position
+        while position < end, bytes[position] != 0 { position += 1 }
+        try budget.spend(position - start)
+        _ = try byte()
+    }
 }

@@ -25,17 +25,24 @@ struct DwarfLocation {
 struct DwarfImage {
     private var sections = DwarfSections()
     /// In the order of their offsets.
-    private var units: [DwarfUnit] = []
+    private(set) var units: [DwarfUnit] = []
 
     /// Attributes that any compiler writes of one entry are below 30.
     private static let attributeLimit = 256
     /// Bytes of abbreviations that are parsed; each takes some tens of bytes then. Large programs have some megabytes.
     private static let abbreviationLimitBytes = 32 << 20
+    /// What a small file may have of them, that unpacks to more than itself.
+    private static let leastAbbreviationLimitBytes = 1 << 20
+    /// Units that are read; the rest has no lines. A browser has some tens of thousands; 11 bytes can be a unit, which takes
+    /// ten times as much in memory.
+    static let unitLimit = 1 << 17
     /// Calls inlined into each other deeper than this are damage.
     private static let inlineLimit = 256
 
     /// Reads the sections. Nil if there is no debug information or it cannot be understood.
-    init?(_ file: RecordingFile) {
+    ///
+    /// - Parameter budget: what may be done with the file; if nil, what its size explains.
+    init?(_ file: RecordingFile, budget: DwarfBudget? = nil) {
         let names: [String: WritableKeyPath<DwarfSections, [UInt8]>] = [
             ".debug_info": \.info, ".debug_abbrev": \.abbreviations, ".debug_str": \.strings,
             ".debug_line_str": \.lineStrings, ".debug_str_offsets": \.stringOffsets, ".debug_addr": \.addresses,
@@ -44,9 +51,13 @@ struct DwarfImage {
         guard let found = ElfSections(file, of: Set(names.keys)) else { return nil }
         for (name, section) in names { sections[keyPath: section] = found.bytes(of: name) ?? [] }
         guard !sections.info.isEmpty else { return nil }
-        sections.budget = DwarfBudget(fileBytes: names.values.reduce(0) { $0 + sections[keyPath: $1].count })
-        guard (try? readUnits()) != nil, !units.isEmpty else { return nil }
+        let unpackedBytes = names.values.reduce(0) { $0 + sections[keyPath: $1].count }
+        sections.budget = budget ?? DwarfBudget(fileBytes: file.sizeBytes, unpackedBytes: unpackedBytes)
+        guard (try? readUnits(fileBytes: file.sizeBytes)) != nil, !units.isEmpty else { return nil }
     }
+
+    /// What may still be done with the file.
+    var budget: DwarfBudget { sections.budget }
 
     // MARK: - Lookup
 
@@ -115,7 +126,7 @@ struct DwarfImage {
             if isFirst {
                 isFirst = false
                 // Most units have nothing to do with the question; their ranges say so at once.
-                let attributes = try unit.attributes(abbreviation, at: &cursor)
+                let attributes = try unit.attributes(abbreviation, at: &cursor, sections.budget)
                 var hasRange = false
                 var isConcerned = false
                 try unit.forEachRange(of: attributes, sections) { low, high in
@@ -124,7 +135,7 @@ struct DwarfImage {
                 }
                 if hasRange, !isConcerned { break }
             } else if abbreviation.tag == Dwarf.Tag.subprogram {
-                let attributes = try unit.attributes(abbreviation, at: &cursor)
+                let attributes = try unit.attributes(abbreviation, at: &cursor, sections.budget)
                 try unit.forEachRange(of: attributes, sections) { (low, high) throws(DwarfError) in
                     let indices = indices(of: sorted, low, high)
                     try sections.budget.spend(indices.count)
@@ -134,7 +145,7 @@ struct DwarfImage {
                     }
                 }
             } else if abbreviation.tag == Dwarf.Tag.inlinedSubroutine {
-                let attributes = try unit.attributes(abbreviation, at: &cursor)
+                let attributes = try unit.attributes(abbreviation, at: &cursor, sections.budget)
                 let site = Site(depth: depth, attributes)
                 try unit.forEachRange(of: attributes, sections) { (low, high) throws(DwarfError) in
                     let indices = indices(of: sorted, low, high)
@@ -145,7 +156,7 @@ struct DwarfImage {
                     }
                 }
             } else {
-                try unit.skip(abbreviation, at: &cursor)
+                try unit.skip(abbreviation, at: &cursor, sections.budget)
             }
             if abbreviation.hasChildren { depth += 1 }
         }
@@ -162,13 +173,13 @@ struct DwarfImage {
                 var cursor = try? DwarfCursor(sections.info, at: offset, end: unit.end),
                 let code = try? cursor.unsigned(),
                 let abbreviation = unit.abbreviations[code],
-                let attributes = try? unit.attributes(abbreviation, at: &cursor)
+                let attributes = try? unit.attributes(abbreviation, at: &cursor, sections.budget)
             else { break }
-            if let name = unit.text(attributes[Dwarf.Attribute.linkageName], sections) { return name }
-            plain = plain ?? unit.text(attributes[Dwarf.Attribute.name], sections)
+            if let name = unit.text(attributes[.linkageName], sections) { return name }
+            plain = plain ?? unit.text(attributes[.name], sections)
             guard
-                case .reference(let next) = attributes[Dwarf.Attribute.specification]
-                    ?? attributes[Dwarf.Attribute.abstractOrigin]
+                case .reference(let next) = attributes[.specification]
+                    ?? attributes[.abstractOrigin]
             else { break }
             offset = next
         }
@@ -188,12 +199,14 @@ struct DwarfImage {
 
     // MARK: - Reading
 
-    private mutating func readUnits() throws(DwarfError) {
+    private mutating func readUnits(fileBytes: Int) throws(DwarfError) {
         var tables: [Int: [UInt64: DwarfAbbreviation]] = [:]
         // Tables do not overlap.
-        var restBytes = min(sections.abbreviations.count, Self.abbreviationLimitBytes)
+        var restBytes = min(
+            sections.abbreviations.count, Self.abbreviationLimitBytes, max(fileBytes, Self.leastAbbreviationLimitBytes))
         var cursor = try DwarfCursor(sections.info)
-        while !cursor.isAtEnd {
+        while !cursor.isAtEnd, units.count < Self.unitLimit {
+            try sections.budget.spend()
             let start = cursor.position
             let length = try cursor.number(4)
             // Larger values announce 64-bit DWARF.
@@ -224,19 +237,19 @@ struct DwarfImage {
     private static func readUnitAttributes(_ unit: inout DwarfUnit, _ sections: DwarfSections) throws(DwarfError) {
         var cursor = try DwarfCursor(sections.info, at: unit.entries, end: unit.end)
         guard let abbreviation = unit.abbreviations[try cursor.unsigned()] else { throw DwarfError() }
-        let attributes = try unit.attributes(abbreviation, at: &cursor)
-        func offset(_ attribute: UInt64) -> UInt64? {
+        let attributes = try unit.attributes(abbreviation, at: &cursor, sections.budget)
+        func offset(_ attribute: Dwarf.Attribute) -> UInt64? {
             switch attributes[attribute] {
             case .sectionOffset(let value), .constant(let value): value
             default: nil
             }
         }
-        unit.stringOffsetsBase = offset(Dwarf.Attribute.stringOffsetsBase) ?? unit.stringOffsetsBase
-        unit.addressBase = offset(Dwarf.Attribute.addressBase) ?? unit.addressBase
-        unit.rangeListsBase = offset(Dwarf.Attribute.rangeListsBase) ?? unit.rangeListsBase
-        unit.lineProgram = offset(Dwarf.Attribute.lineProgram).map { Int(clamping: $0) }
-        unit.directory = attributes[Dwarf.Attribute.directory]
-        unit.lowAddress = try unit.address(attributes[Dwarf.Attribute.lowAddress], sections) ?? 0
+        unit.stringOffsetsBase = offset(.stringOffsetsBase) ?? unit.stringOffsetsBase
+        unit.addressBase = offset(.addressBase) ?? unit.addressBase
+        unit.rangeListsBase = offset(.rangeListsBase) ?? unit.rangeListsBase
+        unit.lineProgram = offset(.lineProgram).map { Int(clamping: $0) }
+        unit.directory = attributes[.directory]
+        unit.lowAddress = try unit.address(attributes[.lowAddress], sections) ?? 0
     }
 
     /// - Parameter restBytes: how much may be read at most; what was read is subtracted.
@@ -259,7 +272,9 @@ struct DwarfImage {
                 if attribute == 0, form == 0 { break }
                 guard abbreviation.attributes.count < attributeLimit else { throw DwarfError() }
                 // Form 0x21 keeps its value here.
-                abbreviation.attributes.append((attribute, form, form == 0x21 ? try cursor.signed() : 0))
+                let constant = form == 0x21 ? try cursor.signed() : 0
+                // A form beyond 16 bits is unknown, as the largest is.
+                abbreviation.attributes.append((Dwarf.Attribute(rawValue: attribute), UInt16(clamping: form), constant))
             }
             table[code] = abbreviation
         }
@@ -268,17 +283,17 @@ struct DwarfImage {
 
 extension DwarfImage.Site {
     fileprivate init(depth: Int, _ attributes: DwarfUnit.Attributes) {
-        func constant(_ attribute: UInt64) -> Int {
+        func constant(_ attribute: Dwarf.Attribute) -> Int {
             if case .constant(let value) = attributes[attribute] { Int(clamping: value) } else { 0 }
         }
         self.depth = depth
-        if case .reference(let offset) = attributes[Dwarf.Attribute.abstractOrigin] {
+        if case .reference(let offset) = attributes[.abstractOrigin] {
             origin = offset
         } else {
             origin = nil
         }
-        file = constant(Dwarf.Attribute.callFile)
-        line = constant(Dwarf.Attribute.callLine)
-        column = constant(Dwarf.Attribute.callColumn)
+        file = constant(.callFile)
+        line = constant(.callLine)
+        column = constant(.callColumn)
     }
 }

@@ -46,6 +46,7 @@ struct DwarfLines {
         opcodeBase = try cursor.byte()
         guard lineRange > 0, opcodeBase > 0 else { throw DwarfError() }
         operandCounts = []
+        try sections.budget.spend(Int(opcodeBase))
         for _ in 1..<opcodeBase { operandCounts.append(try cursor.byte()) }
         program = (start, end)
         if version >= 5 {
@@ -73,13 +74,13 @@ struct DwarfLines {
         let root = unit.text(unit.directory, sections) ?? ""
         var directories = [root]
         while true {
-            let directory = try cursor.text()
+            let directory = try cursor.text(sections.budget)
             if directory.isEmpty { break }
             guard directories.count <= Self.fileLimit else { throw DwarfError() }
             directories.append(try Self.join(root, directory, sections))
         }
         while true {
-            let name = try cursor.text()
+            let name = try cursor.text(sections.budget)
             if name.isEmpty { return }
             guard files.count < Self.fileLimit else { throw DwarfError() }
             let directory = Int(clamping: try cursor.unsigned())
@@ -119,12 +120,11 @@ struct DwarfLines {
             for column in columns {
                 try sections.budget.spend()
                 if column.form == 0x08 {
-                    let text = try cursor.text()
-                    try sections.budget.spend(text.utf8.count)
+                    let text = try cursor.text(sections.budget)
                     if column.type == 1 { row.path = text }
                     continue
                 }
-                let value = try unit.value(form: column.form, constant: 0, at: &cursor)
+                let value = try unit.value(form: column.form, constant: 0, at: &cursor, sections.budget)
                 switch (column.type, value) {
                 case (1, _): row.path = unit.text(value, sections) ?? ""
                 case (2, .constant(let number)): row.directory = Int(clamping: number)
@@ -197,7 +197,10 @@ struct DwarfLines {
             case 9: state.address &+= try cursor.number(2)
             case 12: _ = try cursor.unsigned()
             default:
-                for _ in 0..<operandCounts[Int(opcode) - 1] { _ = try cursor.unsigned() }
+                let count = Int(operandCounts[Int(opcode) - 1])
+                // Units may share a program.
+                try sections.budget.spend(count)
+                for _ in 0..<count { _ = try cursor.unsigned() }
             }
         }
     }

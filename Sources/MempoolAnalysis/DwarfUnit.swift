@@ -11,7 +11,7 @@ struct DwarfSections {
     var ranges: [UInt8] = []
     var rangeLists: [UInt8] = []
     var lines: [UInt8] = []
-    var budget = DwarfBudget(fileBytes: 0)
+    var budget = DwarfBudget(steps: 0)
 }
 
 /// Numbers from the DWARF standard, versions 4 and 5, as far as they are used.
@@ -21,22 +21,22 @@ enum Dwarf {
         static let subprogram: UInt64 = 0x2E
     }
 
-    enum Attribute {
-        static let name: UInt64 = 0x03
-        static let lineProgram: UInt64 = 0x10
-        static let lowAddress: UInt64 = 0x11
-        static let highAddress: UInt64 = 0x12
-        static let directory: UInt64 = 0x1B
-        static let abstractOrigin: UInt64 = 0x31
-        static let specification: UInt64 = 0x47
-        static let ranges: UInt64 = 0x55
-        static let callColumn: UInt64 = 0x57
-        static let callFile: UInt64 = 0x58
-        static let callLine: UInt64 = 0x59
-        static let linkageName: UInt64 = 0x6E
-        static let stringOffsetsBase: UInt64 = 0x72
-        static let addressBase: UInt64 = 0x73
-        static let rangeListsBase: UInt64 = 0x74
+    enum Attribute: UInt64 {
+        case name = 0x03
+        case lineProgram = 0x10
+        case lowAddress = 0x11
+        case highAddress = 0x12
+        case directory = 0x1B
+        case abstractOrigin = 0x31
+        case specification = 0x47
+        case ranges = 0x55
+        case callColumn = 0x57
+        case callFile = 0x58
+        case callLine = 0x59
+        case linkageName = 0x6E
+        case stringOffsetsBase = 0x72
+        case addressBase = 0x73
+        case rangeListsBase = 0x74
     }
 }
 
@@ -62,8 +62,8 @@ enum DwarfValue {
 struct DwarfAbbreviation {
     var tag: UInt64
     var hasChildren: Bool
-    /// Attribute, form, and the value of an implicit constant.
-    var attributes: [(attribute: UInt64, form: UInt64, constant: Int64)]
+    /// Attribute, nil if it is not used; form; and the value of an implicit constant. Small, as hostile files have many.
+    var attributes: [(attribute: Dwarf.Attribute?, form: UInt16, constant: Int64)]
 }
 
 /// A compilation unit.
@@ -83,26 +83,36 @@ struct DwarfUnit {
     var rangeListsBase: UInt64 = 12
 
     /// The attributes that are used of one entry.
-    typealias Attributes = [UInt64: DwarfValue]
+    typealias Attributes = [Dwarf.Attribute: DwarfValue]
 
     /// Reads the attributes of the entry of an abbreviation at the cursor.
-    func attributes(_ abbreviation: DwarfAbbreviation, at cursor: inout DwarfCursor) throws(DwarfError) -> Attributes {
+    func attributes(
+        _ abbreviation: DwarfAbbreviation, at cursor: inout DwarfCursor, _ budget: DwarfBudget
+    ) throws(DwarfError) -> Attributes {
+        // Some forms take no bytes, so what an entry costs does not follow from its size.
+        try budget.spend(abbreviation.attributes.count)
         var result: Attributes = [:]
         for (attribute, form, constant) in abbreviation.attributes {
-            result[attribute] = try value(form: form, constant: constant, at: &cursor)
+            let value = try value(form: UInt64(form), constant: constant, at: &cursor, budget)
+            if let attribute { result[attribute] = value }
         }
         return result
     }
 
     /// Steps over the attributes of an entry.
-    func skip(_ abbreviation: DwarfAbbreviation, at cursor: inout DwarfCursor) throws(DwarfError) {
+    func skip(
+        _ abbreviation: DwarfAbbreviation, at cursor: inout DwarfCursor, _ budget: DwarfBudget
+    ) throws(DwarfError) {
+        try budget.spend(abbreviation.attributes.count)
         for (_, form, constant) in abbreviation.attributes {
-            _ = try value(form: form, constant: constant, at: &cursor)
+            _ = try value(form: UInt64(form), constant: constant, at: &cursor, budget)
         }
     }
 
     /// Reads a value of one of the forms of DWARF 4 and 5.
-    func value(form: UInt64, constant: Int64, at cursor: inout DwarfCursor) throws(DwarfError) -> DwarfValue {
+    func value(
+        form: UInt64, constant: Int64, at cursor: inout DwarfCursor, _ budget: DwarfBudget
+    ) throws(DwarfError) -> DwarfValue {
         switch form {
         case 0x01: return .address(try cursor.number(8))
         case 0x03: try cursor.skip(try cursor.number(2))
@@ -112,7 +122,7 @@ struct DwarfUnit {
         case 0x07: return .constant(try cursor.number(8))
         case 0x08:
             let position = cursor.position
-            try cursor.skipText()
+            try cursor.skipText(budget)
             return .inlineText(position)
         case 0x09, 0x18: try cursor.skip(try cursor.unsigned())
         case 0x0A: try cursor.skip(try cursor.number(1))
@@ -133,7 +143,7 @@ struct DwarfUnit {
             let inner = try cursor.unsigned()
             // Indirection to itself would never end.
             guard inner != 0x16 else { throw DwarfError() }
-            return try value(form: inner, constant: 0, at: &cursor)
+            return try value(form: inner, constant: 0, at: &cursor, budget)
         case 0x17: return .sectionOffset(try cursor.number(4))
         case 0x19: break
         case 0x1A: return .stringIndex(try cursor.unsigned())
@@ -158,12 +168,7 @@ struct DwarfUnit {
         do throws(DwarfError) {
             func text(in section: [UInt8], at offset: UInt64) throws(DwarfError) -> String {
                 var cursor = try DwarfCursor(section, at: Int(clamping: offset))
-                let start = cursor.position
-                let text = try? cursor.text()
-                // What cannot be used has been read all the same.
-                try sections.budget.spend(cursor.position - start)
-                guard let text else { throw DwarfError() }
-                return text
+                return try cursor.text(sections.budget)
             }
             switch value {
             case .inlineText(let position): return try text(in: sections.info, at: UInt64(clamping: position))
@@ -195,13 +200,13 @@ struct DwarfUnit {
     func forEachRange(
         of attributes: Attributes, _ sections: DwarfSections, _ body: (UInt64, UInt64) throws(DwarfError) -> Void
     ) throws(DwarfError) {
-        if let value = attributes[Dwarf.Attribute.ranges] {
+        if let value = attributes[.ranges] {
             return try version < 5
                 ? forEachOldRange(value, sections, body) : forEachListedRange(value, sections, body)
         }
-        guard let low = try address(attributes[Dwarf.Attribute.lowAddress], sections) else { return }
+        guard let low = try address(attributes[.lowAddress], sections) else { return }
         let high: UInt64
-        switch attributes[Dwarf.Attribute.highAddress] {
+        switch attributes[.highAddress] {
         case .constant(let size): high = low &+ size
         case let value: high = try address(value, sections) ?? low
         }

@@ -7,22 +7,28 @@ internal import MempoolRecording
 struct ElfSections {
     private struct Entry {
         var offset: Int
+        /// Bytes in the file.
         var size: Int
         var isCompressed: Bool
+        /// Bytes in memory; for a compressed section what it claims, and no other size is accepted.
+        var unpackedSize: Int
     }
 
     private let file: RecordingFile
     private var entries: [String: Entry] = [:]
 
     /// More bytes than these, unpacked, are not read of one file: a program of that kind needs another tool.
-    private static let limitBytes = 1 << 30
+    static let limitBytes = 1 << 30
+    /// How many bytes are unpacked for each of the file. Debug files of programs unpack to two or three times their size, a table
+    /// of one function in many variants to thirteen times, a run of zeros to a thousand times.
+    static let mostUnpackedPerByte = 64
     /// Executables have some tens of sections.
     private static let sectionCountLimit = 4096
 
     /// Finds sections by name. Nil if the file has no table of sections that can be used.
     ///
     /// The first of several with one name counts. One that does not lie in the file is not there, and neither is one
-    /// that makes the found ones larger than the file: sections do not overlap.
+    /// that makes the found ones larger than the file, as sections do not overlap, or larger than it explains, unpacked.
     init?(_ file: RecordingFile, of names: Set<String>) {
         self.file = file
         let header = file.records(of: UInt8.self, count: 64, at: 0)
@@ -36,12 +42,17 @@ struct ElfSections {
             let nameBytes = Self.read(nameEntry, file)
         else { return nil }
         var rest = min(file.sizeBytes, Self.limitBytes)
+        var unpackedRest = Self.mostUnpackedPerByte * min(file.sizeBytes, Self.limitBytes / Self.mostUnpackedPerByte)
+        let longest = names.map(\.utf8.count).max() ?? 0
         for index in 0..<count {
-            guard var cursor = try? DwarfCursor(nameBytes, at: Self.number(table, index * 64, 4)),
-                let name = try? cursor.text(), names.contains(name), entries[name] == nil,
-                let entry = Self.entry(table, index, file), entry.size <= rest
+            // No more than can matter: all sections may have one long name.
+            let bytes = nameBytes.dropFirst(Self.number(table, index * 64, 4)).prefix(longest + 1)
+            let name = String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+            guard names.contains(name), entries[name] == nil, let entry = Self.entry(table, index, file),
+                entry.size <= rest, entry.unpackedSize <= unpackedRest
             else { continue }
             rest -= entry.size
+            unpackedRest -= entry.unpackedSize
             entries[name] = entry
         }
     }
@@ -49,20 +60,27 @@ struct ElfSections {
     /// The bytes of a section; nil if it is not there, cannot be read or cannot be unpacked.
     func bytes(of name: String) -> [UInt8]? {
         guard let entry = entries[name], let bytes = Self.read(entry, file) else { return nil }
-        return entry.isCompressed ? SectionCompression.unpacked(bytes, limitBytes: Self.limitBytes / 8) : bytes
+        return entry.isCompressed ? SectionCompression.unpacked(bytes, limitBytes: entry.unpackedSize) : bytes
     }
 
     /// Where a section lies; nil if that is not in the file.
     private static func entry(_ table: [UInt8], _ index: Int, _ file: RecordingFile) -> Entry? {
         let start = index * 64
-        let entry = Entry(
+        var entry = Entry(
             offset: number(table, start + 24, 8), size: number(table, start + 32, 8),
-            isCompressed: number(table, start + 8, 8) & 0x800 != 0
+            isCompressed: number(table, start + 8, 8) & 0x800 != 0, unpackedSize: 0
         )
         // Type 8 has no bytes in the file.
         guard number(table, start + 4, 4) != 8, entry.size <= limitBytes, entry.offset <= file.sizeBytes,
             entry.size <= file.sizeBytes - entry.offset
         else { return nil }
+        entry.unpackedSize = entry.size
+        if entry.isCompressed {
+            let head = file.records(
+                of: UInt8.self, count: min(entry.size, SectionCompression.headBytes), at: entry.offset)
+            guard let size = SectionCompression.claimedSize(head) else { return nil }
+            entry.unpackedSize = size
+        }
         return entry
     }
 

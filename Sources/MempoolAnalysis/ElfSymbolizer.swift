@@ -82,14 +82,20 @@ package struct ElfSymbolizer: Symbolizer {
         let files = [file] + DebugFiles.of(file, buildID: module.buildID)
         let addresses = Set(places.map(\.address))
         let functions =
-            files.lazy.compactMap { ElfSections($0, of: ElfSymbols.sectionNames) }
-            .compactMap { ElfSymbols($0) }.first?.functions(at: addresses) ?? [:]
-        let locations = files.lazy.compactMap { DwarfImage($0) }.first?.locations(of: Set(functions.keys)) ?? [:]
+            first(of: files) { ElfSections($0, of: ElfSymbols.sectionNames).flatMap { ElfSymbols($0) } }?
+            .functions(at: addresses) ?? [:]
+        let locations = first(of: files) { DwarfImage($0) }?.locations(of: Set(functions.keys)) ?? [:]
         return places.compactMap { place in
             functions[place.address].map {
                 KnownPlace(word: place.word, path: module.path, function: $0, location: locations[place.address])
             }
         }
+    }
+
+    /// What the first file that can be read so has; a lazy `compactMap` would read that file twice.
+    private static func first<Content>(of files: [RecordingFile], _ read: (RecordingFile) -> Content?) -> Content? {
+        for file in files { if let content = read(file) { return content } }
+        return nil
     }
 
     // MARK: - Frames

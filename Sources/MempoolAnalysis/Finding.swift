@@ -45,6 +45,9 @@ package struct Finding: Codable, Equatable, Sendable {
     package var threads: [Int] = []
     /// How many threads did it; more than `threads` holds if that is full.
     package var threadCount = 0
+    /// Where what was put lay, or the buffer whose bytes were touched, of the first case: `0x` and hexadecimal digits. Nil if
+    /// unknown; bad puts, use after put and overrun only.
+    package var address: String?
     /// Capacity of what was put, bytes; bad puts only.
     package var givenCapacity: Int?
     /// Capacity the pool issued, bytes.
@@ -222,6 +225,21 @@ package struct Frame: Codable, Hashable, Sendable {
         self.isOwn = isOwn
         self.isSystem = isSystem
         self.isCompilerGenerated = isCompilerGenerated
+    }
+
+    /// Writes unknown places as null: a reader finds every key in every frame.
+    package func encode(to encoder: any Encoder) throws {
+        var values = encoder.container(keyedBy: CodingKeys.self)
+        try values.encode(function, forKey: .function)
+        try values.encode(file, forKey: .file)
+        try values.encode(line, forKey: .line)
+        try values.encode(column, forKey: .column)
+        try values.encode(inlined, forKey: .inlined)
+        try values.encode(async, forKey: .async)
+        try values.encode(module, forKey: .module)
+        try values.encode(isOwn, forKey: .isOwn)
+        try values.encode(isSystem, forKey: .isSystem)
+        try values.encode(isCompilerGenerated, forKey: .isCompilerGenerated)
     }
 
     /// Whether somebody who depends on the pool wrote it and can change it.

@@ -176,6 +176,7 @@ struct FindingBuilder {
     private func addBadPut(
         _ kind: FindingKind, _ record: FindingRecord, to finding: inout Finding, _ events: inout FindingEvents
     ) {
+        finding.address = address(record)
         finding.givenCapacity = Int(clamping: record.givenCapacity)
         let isHistoryLost = record.flags & FindingRecord.historyLostFlag != 0
         if kind != .foreignPut { finding.historyLost = isHistoryLost }
@@ -236,6 +237,7 @@ struct FindingBuilder {
         _ record: FindingRecord, detector: Finding.Detector, touched: Finding.Detector, to finding: inout Finding,
         _ events: inout FindingEvents
     ) {
+        finding.address = address(record)
         finding.request = known(record.request)
         finding.expectedCapacity = known(record.expectedCapacity)
         finding.offset = Int(clamping: record.offset)
@@ -261,6 +263,10 @@ struct FindingBuilder {
 
     /// A figure that is 0 where it is not known.
     private func known(_ value: UInt64) -> Int? { value > 0 ? Int(clamping: value) : nil }
+
+    private func address(_ record: FindingRecord) -> String? {
+        record.address > 0 ? "0x" + String(record.address, radix: 16) : nil
+    }
 
     private func event(_ thread: UInt32, _ time: UInt64) -> FindingEvent? {
         guard thread > 0 || time > 0 else { return nil }

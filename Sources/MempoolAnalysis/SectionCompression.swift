@@ -9,7 +9,7 @@ import Musl
 /// The compressions of the ELF standard: zlib and Zstandard.
 enum SectionCompression {
     /// The head of a compressed section: its kind, four reserved bytes, the size of the content, its alignment.
-    private static let headBytes = 24
+    static let headBytes = 24
 
     /// zlib makes at most 1,032 bytes of one; a section that claims more is damaged.
     private static let mostPerByte = 1032
@@ -21,15 +21,19 @@ enum SectionCompression {
     private typealias Decompress =
         @convention(c) (UnsafeMutableRawPointer?, Int, UnsafeRawPointer?, Int) -> Int
 
+    /// The bytes that a section says to have, by its head; nil if that is none.
+    static func claimedSize(_ head: [UInt8]) -> Int? {
+        guard head.count >= headBytes else { return nil }
+        return head.withUnsafeBytes {
+            Int(clamping: UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+        }
+    }
+
     /// The content of a section; nil if it cannot be unpacked or is larger than `limitBytes`.
     static func unpacked(_ section: [UInt8], limitBytes: Int) -> [UInt8]? {
-        guard section.count > headBytes else { return nil }
+        guard section.count > headBytes, let size = claimedSize(section) else { return nil }
         let kind = section.withUnsafeBytes { UInt32(littleEndian: $0.loadUnaligned(as: UInt32.self)) }
-        let claimed = section.withUnsafeBytes {
-            UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
-        }
         let packed = section[headBytes...]
-        let size = Int(clamping: claimed)
         guard size > 0, size <= limitBytes, size / mostPerByte <= packed.count else { return nil }
         var done = 0
         let content = [UInt8](unsafeUninitializedCapacity: size) { buffer, initialized in

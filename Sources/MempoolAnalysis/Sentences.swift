@@ -61,6 +61,7 @@ package enum Sentences {
             finding.isUnsampled == true
             ? " Its get was not among those that were watched."
             : finding.historyLost == true ? " Its get and first put are older than the history kept." : ""
+        let place = finding.address.map { " at \($0)" } ?? ""
         switch finding.kind {
         case .leak: return leaked(finding, circumstances)
         case .heldTooLong: return heldTooLong(finding, circumstances)
@@ -78,11 +79,12 @@ package enum Sentences {
                 "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"
         case .wrongPool:
             let issuer = finding.issuingPool.map { "pool \($0)" } ?? "another pool"
-            return "\(often)A buffer of \(issuer) was put into pool \(finding.pool). "
+            return "\(often)A buffer of \(issuer)\(place) was put into pool \(finding.pool). "
                 + "The put was refused: the buffer is still outstanding in \(issuer).\(lost)"
         case .foreignPut:
             let size = finding.givenCapacity.map { $0 > 0 ? " of \(plural($0, "byte"))" : "" } ?? ""
-            return "\(often)Memory\(size) that no pool issued was put. The put was refused and nothing was touched."
+            return
+                "\(often)Memory\(size)\(place) that no pool issued was put. The put was refused and nothing was touched."
         case .wrongCapacity:
             let given = finding.givenCapacity.map { plural($0, "byte") } ?? "unknown size"
             let expected = finding.expectedCapacity.map { grouped($0) } ?? "?"

@@ -35,9 +35,13 @@ package struct MemoryCurve: Codable, Equatable, Sendable {
 
     private static let bufferBytes = 64 << 10
     private static let decay = 4.0
+    /// Of a small burst, which is there to see that everything works.
+    private static let shortDecay = 1.0
+    private static let smallBurstBytes = 256 << 20
 
     /// Runs everything in this process; takes as long as the decay needs.
     static func measure(burstBytes: Int) -> MemoryCurve {
+        let decay = burstBytes > smallBurstBytes ? decay : shortDecay
         let configuration = PoolConfiguration(name: "burst", idleLimit: .unlimited, decay: .after(seconds: decay))
         guard let pool = try? BufferPool(configuration: configuration) else { fatalError("the configuration is valid") }
         // The warm level: what a thread keeps for its next gets is part of it.

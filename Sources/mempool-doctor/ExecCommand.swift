@@ -103,7 +103,7 @@ struct ExecCommand: DoctorCommand {
             let runs = observation.diagnoses.map {
                 RunsDocument.Run(processID: $0.processID, report: $0.diagnosis.report)
             }
-            try output.write(JSONReporter.render(RunsDocument(verdict: observation.verdict, runs: runs)))
+            try output.write(RunsDocument(verdict: observation.verdict, runs: runs))
             return
         }
         for entry in observation.diagnoses {

@@ -142,12 +142,17 @@ struct ReportOutput: ~Copyable {
         }
     }
 
+    /// Writes reports as JSON, which may be long.
+    mutating func write(_ reports: some JSONListHolder) throws(DoctorFailure) {
+        try JSONReporter.write(reports) { text throws(DoctorFailure) in try write(text) }
+    }
+
     /// Writes one diagnosis as a whole report. If there is none, a line on stderr says why. A file has that line too, and
     /// JSON is an inconclusive report, so that a script finds a verdict in every case.
     mutating func write(_ diagnosis: Diagnosis) throws(DoctorFailure) {
         if let failure = diagnosis.failure { Message.failure(failure) }
         switch format {
-        case .json: try write(JSONReporter.render(diagnosis.report))
+        case .json: try write(diagnosis.report)
         case .text where diagnosis.failure == nil: try write(TextReporter.render(diagnosis.report, style: style))
         case .text where path != nil: try write("\(PlainText.clean(diagnosis.failure ?? ""))\n")
         case .text: break

@@ -100,6 +100,6 @@ struct RunPresentation {
         let entries = runs.map {
             RunsDocument.Run(workload: $0.name, error: $0.error, report: $0.diagnosis.report)
         }
-        try output.write(JSONReporter.render(RunsDocument(verdict: verdict, runs: entries)))
+        try output.write(RunsDocument(verdict: verdict, runs: entries))
     }
 }

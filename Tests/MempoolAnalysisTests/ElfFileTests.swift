@@ -141,7 +141,9 @@ import Testing
 /// Files that nobody's tools make: small, and made to cost much.
 struct HostileElfTests {
     /// Bytes of an ELF file with some sections.
-    private static func file(_ sections: [(name: String, content: [UInt8])]) -> [UInt8] {
+    ///
+    /// - Parameter packed: which of them are marked as compressed.
+    private static func file(_ sections: [(name: String, content: [UInt8])], packed: Set<String> = []) -> [UInt8] {
         func little(_ value: Int, _ count: Int) -> [UInt8] {
             (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
         }
@@ -152,7 +154,8 @@ struct HostileElfTests {
             let nameOffset = names.count
             names += Array(name.utf8) + [0]
             let content = name == ".shstrtab" ? names : content
-            table += little(nameOffset, 4) + little(1, 4) + little(0, 16) + little(bytes.count, 8)
+            table += little(nameOffset, 4) + little(1, 4) + little(packed.contains(name) ? 0x800 : 0, 8)
+            table += little(0, 8) + little(bytes.count, 8)
             table += little(content.count, 8) + little(0, 24)
             bytes += content
         }
@@ -168,23 +171,41 @@ struct HostileElfTests {
     }
 
     /// A unit with one function at 0x1000 to 0x1100, and a line program of `rows` files all of which are the same text.
-    static func lines(rows: Int, text: [UInt8], before: [(String, [UInt8])] = []) -> [UInt8] {
+    ///
+    /// - Parameters:
+    ///   - before: sections to begin with.
+    ///   - instructions: of the line program, to begin with; number 13 has 200 operands.
+    ///   - pack: what to do to the section with the unit.
+    static func lines(
+        rows: Int, text: [UInt8], before: [(String, [UInt8])] = [], instructions: [UInt8] = [],
+        pack: (([UInt8]) -> [UInt8])? = nil
+    ) -> [UInt8] {
         // A unit with a line program; a function with an address and a size. Forms: section offset, address, 4 bytes.
         let abbreviations: [UInt8] = [1, 0x11, 1, 0x10, 0x17, 0, 0, 2, 0x2E, 0, 0x11, 0x01, 0x12, 0x06, 0, 0, 0]
         let entries: [UInt8] = [1] + word(0) + [2] + word(0x1000, 8) + word(0x100) + [0]
         let unit = word(5, 2) + [1, 8] + word(0) + entries
         // No directories; files of one column, a path in the line strings.
         let tables: [UInt8] = [0, 0, 1, 1, 0x1F] + leb(rows) + (0..<rows).flatMap { _ in word(0) }
-        // The twelve standard instructions with the counts of their operands.
-        let head: [UInt8] = [1, 1, 1, 0xFB, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1] + tables
+        // The twelve standard instructions with the counts of their operands, and another one.
+        let head: [UInt8] = [1, 1, 1, 0xFB, 14, 14, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 200] + tables
         // The address, file 1, a row; 0x100 on, the end.
-        let program: [UInt8] = [0, 9, 2] + word(0x1000, 8) + [4, 1, 1, 2, 0x80, 2, 0, 1, 1]
+        let program: [UInt8] = instructions + [0, 9, 2] + word(0x1000, 8) + [4, 1, 1, 2, 0x80, 2, 0, 1, 1]
         let body = word(5, 2) + [8, 0] + word(head.count) + head + program
+        let info = word(unit.count) + unit
         return file(
             before + [
-                (".debug_info", word(unit.count) + unit), (".debug_abbrev", abbreviations),
+                (".debug_info", pack?(info) ?? info), (".debug_abbrev", abbreviations),
                 (".debug_line", word(body.count) + body), (".debug_line_str", text + [0]),
-            ])
+            ], packed: pack == nil ? [] : [".debug_info"])
+    }
+
+    /// A unit with `count` equal entries.
+    private static func entries(
+        _ count: Int, tag: UInt8, attributes: [UInt8], values: [UInt8] = [], end: [UInt8] = [0]
+    ) -> [UInt8] {
+        let abbreviations: [UInt8] = [1, 0x11, 1, 0, 0, 2, tag, 0] + attributes + [0, 0, 0]
+        let unit = word(4, 2) + word(0) + [8, 1] + (0..<count).flatMap { _ in [2] + values } + end
+        return file([(".debug_info", word(unit.count) + unit), (".debug_abbrev", abbreviations)])
     }
 
     private static func leb(_ value: Int) -> [UInt8] {
@@ -210,9 +231,17 @@ struct HostileElfTests {
         return file([(".debug_info", units), (".debug_abbrev", table + [0])])
     }
 
-    private static func location(_ bytes: [UInt8]) throws -> DwarfLocation? {
+    private static func location(_ bytes: [UInt8], _ budget: DwarfBudget? = nil) throws -> DwarfLocation? {
         let directory = try TemporaryDirectory()
-        return DwarfImage(try RecordingFile(path: directory.write(bytes)))?.locations(of: [0x1010])[0x1010]
+        let file = try RecordingFile(path: directory.write(bytes))
+        return DwarfImage(file, budget: budget)?.locations(of: [0x1010])[0x1010]
+    }
+
+    /// How many of a million steps it takes to read a file and look an address up.
+    private static func steps(_ bytes: [UInt8]) throws -> Int {
+        let budget = DwarfBudget(steps: 1_000_000)
+        _ = try location(bytes, budget)
+        return 1_000_000 - budget.steps
     }
 
     /// The most memory that this process has had, bytes.
@@ -235,6 +264,104 @@ struct HostileElfTests {
     @Test func `What the files below are made of is sound`() throws {
         let location = try #require(try Self.location(Self.lines(rows: 3, text: Array("/a/b.c".utf8))))
         #expect(location.place?.file == "/a/b.c")
+    }
+
+    @Test(arguments: [UInt8(0x2E), 0x1D, 0x34])
+    func `Attributes that take no bytes are paid for`(tag: UInt8) throws {
+        // Of form 0x19, whose value is its presence.
+        let attributes: [UInt8] = (0..<250).flatMap { [UInt8($0 % 100 + 1), 0x19] }
+        let few = try Self.steps(Self.entries(100, tag: tag, attributes: Array(attributes.prefix(20))))
+        let many = try Self.steps(Self.entries(100, tag: tag, attributes: attributes))
+        #expect(many - few == 100 * 240)
+    }
+
+    @Test func `Texts between the entries are paid for`() throws {
+        let short = try Self.steps(Self.entries(1, tag: 0x34, attributes: [3, 8], values: [0x41, 0]))
+        let text = [UInt8](repeating: 0x41, count: 10_001)
+        #expect(try Self.steps(Self.entries(1, tag: 0x34, attributes: [3, 8], values: text + [0])) - short == 10_000)
+        // One that does not end is read all the same.
+        let endless = Self.entries(1, tag: 0x34, attributes: [3, 8], values: text, end: [])
+        #expect(try Self.steps(endless) - short >= 9_999)
+    }
+
+    @Test func `Operands of a line program are paid for`() throws {
+        let text = Array("/a/b.c".utf8)
+        let plain = try Self.steps(Self.lines(rows: 3, text: text))
+        let instruction: [UInt8] = [13] + [UInt8](repeating: 0, count: 200)
+        let bytes = Self.lines(rows: 3, text: text, instructions: (0..<50).flatMap { _ in instruction })
+        #expect(try Self.steps(bytes) - plain == 50 * 201)
+        #expect(try Self.location(bytes)?.place?.file == "/a/b.c")
+    }
+
+    @Test func `A number longer than any is damage`() throws {
+        for bytes in [15, 16] {
+            let padded = [UInt8](repeating: 0x80, count: bytes) + [0]
+            var (unsigned, signed) = (try DwarfCursor(padded), try DwarfCursor(padded))
+            #expect((try? unsigned.unsigned()) == (bytes == 15 ? 0 : nil))
+            #expect((try? signed.signed()) == (bytes == 15 ? 0 : nil))
+        }
+        var lowest = try DwarfCursor([UInt8](repeating: 0x80, count: 9) + [0x7F])
+        #expect(try lowest.signed() == .min)
+        var negative = try DwarfCursor([0xFF, 0x7E])
+        #expect(try negative.signed() == -129)
+    }
+
+    @Test func `Units are paid for, and no more are read than a program can have`() throws {
+        func units(_ count: Int) -> [UInt8] {
+            let unit = Self.word(7) + Self.word(4, 2) + Self.word(0) + [8]
+            return Self.file([
+                (".debug_info", (0..<count).flatMap { _ in unit }), (".debug_abbrev", [0]),
+            ])
+        }
+        let directory = try TemporaryDirectory()
+        let file = try RecordingFile(path: directory.write(units(2000)))
+        #expect(DwarfImage(file, budget: DwarfBudget(steps: 2000))?.units.count == 2000)
+        #expect(DwarfImage(file, budget: DwarfBudget(steps: 1999)) == nil)
+        let most = try RecordingFile(path: directory.write(units(DwarfImage.unitLimit + 1)))
+        #expect(DwarfImage(most)?.units.count == DwarfImage.unitLimit)
+    }
+
+    @Test func `What may be done with a file is explained by its size, and has an end`() {
+        func steps(_ fileBytes: Int, _ unpackedBytes: Int) -> Int {
+            DwarfBudget(fileBytes: fileBytes, unpackedBytes: unpackedBytes).steps
+        }
+        let base = steps(0, 0)
+        #expect(steps(1000, 500) - base == 2000)
+        #expect(steps(1000, 8000) - base == 32_000)
+        #expect(steps(1000, 8001) - base == 32_000)
+        #expect(steps(.max, .max) - base == 1 << 29)
+    }
+
+    @Test(.enabled(if: dlopen("libz.so.1", RTLD_NOW) != nil, "zlib is not installed"))
+    func `Sections that unpack to more than their file explains are not there`() throws {
+        typealias Compress =
+            @convention(c) (
+                UnsafeMutablePointer<UInt8>?, UnsafeMutablePointer<UInt>?, UnsafePointer<UInt8>?, UInt
+            ) -> Int32
+        let symbol = try #require(dlsym(dlopen("libz.so.1", RTLD_NOW), "compress"))
+        let compress = unsafeBitCast(symbol, to: Compress.self)
+        let directory = try TemporaryDirectory()
+        /// A file with so many zeros behind its unit, in another one of no version.
+        func file(zeros: Int) throws -> RecordingFile {
+            let bytes = Self.lines(rows: 3, text: Array("/a/b.c".utf8)) { info in
+                let content = info + Self.word(zeros) + [UInt8](repeating: 0, count: zeros)
+                var size = UInt(content.count / 2 + 1000)
+                var packed = [UInt8](repeating: 0, count: Int(size))
+                #expect(compress(&packed, &size, content, UInt(content.count)) == 0)
+                return Self.word(1, 8) + Self.word(content.count, 8) + Self.word(1, 8) + packed.prefix(Int(size))
+            }
+            return try RecordingFile(path: directory.write(bytes, to: "\(zeros)"))
+        }
+        let sound = try file(zeros: 30_000)
+        let image = try #require(DwarfImage(sound))
+        #expect(image.locations(of: [0x1010])[0x1010]?.place?.file == "/a/b.c")
+        // By what it is on disk, and not by what it unpacks to.
+        #expect(image.budget.steps <= DwarfBudget(fileBytes: sound.sizeBytes, unpackedBytes: .max).steps)
+        #expect(sound.sizeBytes < 2000)
+        let hostile = try file(zeros: 1_000_000)
+        #expect(hostile.sizeBytes < 4000)
+        #expect(DwarfImage(hostile) == nil)
+        #expect(ElfSections(hostile, of: [".debug_info"])?.bytes(of: ".debug_info") == nil)
     }
 
     @Test func `Many tables of abbreviations in one do not take the memory of all`() async {

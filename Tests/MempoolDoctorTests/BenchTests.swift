@@ -38,6 +38,66 @@ import Testing
         }
     }
 
+    @Test func `Groups with rows of their own, and the memory after a burst, are measured`() throws {
+        let result = try doctor(
+            "bench", "fifo", "pages", "threads", "zeroing", "memory", "--quick", "--rounds", "1",
+            "--sizes", "512", "64K", "--format", "json", in: scratch
+        )
+        #expect(result.status == 0, "\(result.errors)")
+        let json = try #require(result.json)
+        #expect(
+            Set(json.keys) == [
+                "schemaVersion", "configuration", "machine", "noise", "rows", "memory", "peers", "missing", "failures",
+                "flatness",
+            ])
+        #expect(json["failures"] as? [String] == [])
+        let rows = try #require(json["rows"] as? [[String: Any]])
+        func labels(_ group: String) -> [String] {
+            rows.filter { $0["group"] as? String == group }.compactMap { $0["label"] as? String }
+        }
+        #expect(labels("fifo") == ["512 B", "64 KiB"])
+        // A page needs a buffer of some.
+        #expect(labels("pages") == ["64 KiB"])
+        #expect(labels("threads") == ["1 thread", "4 threads", "8 threads", "16 threads", "64 threads"])
+        #expect(labels("zeroing") == ["zeroing on get", "zeroing on put"])
+        #expect(rows.count == 10)
+        for row in rows {
+            let measurements = try #require(row["measurements"] as? [[String: Any]])
+            #expect(measurements.count >= 2)
+            #expect(measurements.allSatisfy { $0["nanoseconds"] as? Double ?? 0 > 0 && $0["samples"] as? Int == 1 })
+            #expect(row["ratio"] is Double)
+        }
+        let memory = try #require(json["memory"] as? [String: Any])
+        #expect(memory["burstBytes"] as? Int == 64 << 20)
+        let idle = try #require(memory["idleBytes"] as? Int)
+        #expect(memory["peakBytes"] as? Int ?? 0 >= idle + 48 << 20)
+        for key in ["trimmedBytes", "threadsBytes"] { #expect(memory[key] as? Int ?? 0 > 0, "\(key)") }
+        #expect(memory["idleBuffers"] as? Int == 100_000)
+        #expect(memory["idleOverhead"] is Double)
+        let points = try #require(memory["points"] as? [[String: Any]])
+        #expect(points.compactMap { $0["seconds"] as? Double } == [0, 0.5, 1, 1.5])
+        #expect(points.allSatisfy { $0["residentBytes"] as? Int ?? 0 > 0 })
+    }
+
+    @Test func `How much is done is drawn on a terminal, and wiped`() throws {
+        let arguments = ["bench", "zeroing", "--quick", "--rounds", "1", "--output", "table.txt"]
+        let terminal = try Pseudoterminal()
+        let process = try DoctorProcess(
+            arguments, in: scratch, environment: ["TERM": "xterm"], terminal: terminal.path)
+        let shown = terminal.readToEnd()
+        #expect(try process.finish().status == 0, "\(shown)")
+        let empty = String(repeating: "░", count: 24)
+        let half = String(repeating: "█", count: 12) + String(repeating: "░", count: 12)
+        #expect(
+            shown.hasSuffix(
+                "\r⠋ \(empty) 0 %  zeroing zeroing on get\u{1B}[K\r⠙ \(half) 50 %  zeroing zeroing on put\u{1B}[K\r\u{1B}[K"
+            ),
+            "\(shown)")
+        let silent = try DoctorProcess(arguments, in: scratch).finish()
+        #expect(silent.status == 0)
+        #expect(!silent.errors.contains("zeroing"), "\(silent.errors)")
+    }
+
     @Test func `The table goes to the file, notes to stderr`() throws {
         let result = try doctor("bench", "swift", "--quick", "--sizes", "1K", "-o", "table.txt", in: scratch)
         #expect(result.status == 0)

@@ -24,6 +24,48 @@ struct JSONReporterTests {
         #expect(JSONReporter.render(SampleReports.findings()) == JSONReporter.render(SampleReports.findings()))
     }
 
+    /// As the command puts the reports of several programs together.
+    private struct Family: JSONListHolder {
+        struct Member: JSONListHolder {
+            var name: String
+            var report: Report
+
+            static var listPlace: (key: String, depth: Int) { ("findings", 2) }
+            var withoutList: Member { Member(name: name, report: report.withoutList) }
+            func forEachElement<Failure: Error>(
+                _ body: (any Encodable) throws(Failure) -> Void
+            ) throws(Failure) { try report.forEachElement(body) }
+        }
+
+        var members: [Member]
+        var other = 1
+
+        static var listPlace: (key: String, depth: Int) { ("members", 1) }
+        var withoutList: Family { Family(members: []) }
+        func forEachElement<Failure: Error>(
+            _ body: (any Encodable) throws(Failure) -> Void
+        ) throws(Failure) { for member in members { try body(member) } }
+    }
+
+    @Test func `Written in pieces a report is the same, a finding at a time`() throws {
+        func pieces(_ value: some JSONListHolder) -> [String] {
+            var pieces: [String] = []
+            JSONReporter.write(value) { pieces.append($0) }
+            return pieces
+        }
+        var tricky = SampleReports.findings()
+        tricky.notes = ["\n  \"findings\" : [", "\"findings\" : []"]
+        let reports = try [SampleReports.healthy(), tricky, RecordedReport.several(), .inconclusive(because: "None.")]
+        for report in reports {
+            let pieces = pieces(report)
+            #expect(pieces.joined() == JSONReporter.render(report))
+            #expect(pieces.count { $0.contains("\"happened\"") } == report.findings.count)
+        }
+        let family = Family(members: reports.enumerated().map { Family.Member(name: "\($0)", report: $1) })
+        #expect(pieces(family).joined() == JSONReporter.render(family))
+        #expect(pieces(Family(members: [])).joined() == JSONReporter.render(Family(members: [])))
+    }
+
     @Test func `The keys of the contract are there`() throws {
         let report = try object(SampleReports.findings())
         #expect(report["schemaVersion"] as? Int == 1)
@@ -78,6 +120,29 @@ struct JSONReporterTests {
         #expect(events["access"]?["ageSeconds"] as? Double == 5)
         #expect(findings.contains { $0["caughtBy"] as? String == "guard-page" })
         #expect(findings.contains { $0["offset"] as? Int == -8 })
+    }
+
+    @Test func `A bad put has the address and the capacity of what was put`() throws {
+        let findings = try findings(RecordedReport.several())
+        let foreign = try #require(findings.first { $0["kind"] as? String == "foreign-put" })
+        #expect(foreign["address"] as? String == "0x7f3a1c000010")
+        #expect(foreign["givenCapacity"] as? Int == 100)
+        let stranger = try #require(findings.first { $0["kind"] as? String == "wrong-pool" })
+        #expect(stranger["address"] as? String == "0x7f3a20000000")
+        #expect(stranger["issuingPool"] as? String == "network")
+        // Nobody knows it.
+        let slice = try #require(findings.first { $0["kind"] as? String == "wrong-capacity" })
+        #expect(slice["address"] == nil)
+    }
+
+    @Test func `A frame without a place has all keys of the contract`() throws {
+        let findings = try findings(SampleReports.findings())
+        let stacks = try #require(findings.first?["stacks"] as? [String: [[String: Any]]])
+        let unnamed = try #require(stacks["secondPut"]?.first)
+        #expect(unnamed["function"] as? String == "libold.so+0x1f40")
+        for key in ["file", "line", "column"] { #expect(unnamed[key] is NSNull, "\(key)") }
+        #expect(unnamed["inlined"] as? Bool == false)
+        #expect(unnamed["async"] as? Bool == false)
     }
 
     @Test func `What is known of holding has keys`() throws {

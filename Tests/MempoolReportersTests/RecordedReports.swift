@@ -139,8 +139,14 @@ struct RecordedReport {
         }
         sample.addFinding(.foreignPut) {
             $0.count = 30
+            $0.address = 0x7F3A_1C00_0010
             $0.givenCapacity = 100
             $0.getStack = 0
+        }
+        sample.builder.addPool(name: "network")
+        sample.addFinding(.wrongPool) {
+            $0.address = 0x7F3A_2000_0000
+            $0.issuingPool = 1
         }
         sample.addFinding(.wrongCapacity) {
             $0.count = 4

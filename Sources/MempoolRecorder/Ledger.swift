@@ -80,6 +80,14 @@ struct Ledger: @unchecked Sendable {
         record(slot, in: HotLayout.returned, generation &- 2)
     }
 
+    /// The record of a slot whose last sampled owner has put it.
+    @inline(__always)
+    func recordOfLastSampled(slot: Int) -> UnsafeMutablePointer<LedgerRecord>? {
+        guard UInt64(truncatingIfNeeded: slot) < cmempool_load64_acquire(published) else { return nil }
+        let record = records + slot
+        return record.pointee.sequence & 3 == HotLayout.returned ? record : nil
+    }
+
     /// The record of an outstanding slot, if it has the low half of a generation and neither a context nor a flag that a put has to
     /// look at. Nil: anything else.
     @inline(__always)
@@ -98,26 +106,46 @@ struct Ledger: @unchecked Sendable {
         return found == UInt64(generation) &<< 32 | state &<< 30 ? record : nil
     }
 
-    /// Where the owner that ``recordOfLastOwner(slot:generation:)`` found will be kept. Asks for that memory: a get comes back to it after
-    /// thousands of others.
+    /// Where the owner that a record is of will be kept. Asks for that memory: a get comes back to it after thousands of others.
     @inline(__always)
-    func placeOfLastOwner(slot: Int, before generation: UInt32) -> PutHistory.Place {
-        let place = history.place(slot, UInt64(generation &- 2))
+    func placeOfOwner(_ record: UnsafeMutablePointer<LedgerRecord>, slot: Int) -> PutHistory.Place {
+        let place = history.place(slot, record.pointee.sequence &>> 2)
         cmempool_prefetch_for_write(place)
         return place
     }
 
-    /// Enters a get in what ``recordOfLastOwner(slot:generation:)`` gave. Pool, bucket and red zones are those of the last owner.
+    /// Enters a get in the record of the owner before it, who goes to `lastOwner`. Pool, bucket and red zones are those of before.
     @inline(__always)
     func recordNextGet(
         _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, request: Int, stack: UInt32,
         _ lastOwner: PutHistory.Place
     ) {
-        history.keep(record, slot: slot, in: lastOwner)
+        let place = HotLayout.word(HotLayout.placeWord, of: record).pointee & HotLayout.lastingPlace
         let generation = record.pointee.sequence &>> 2 &+ 2
+        recordGet(record, slot: slot, generation: generation, request: request, stack: stack, place: place, lastOwner)
+    }
+
+    /// Enters a get in the record of the last sampled owner, who goes to `lastOwner`. The slot may be another pool's by now.
+    @inline(__always)
+    func recordSampledGet(
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation low: UInt32, request: Int, pool: Int,
+        bucketRow: Int, stack: UInt32, _ lastOwner: PutHistory.Place
+    ) {
+        let place = UInt64(truncatingIfNeeded: pool) &<< 32 | UInt64(truncatingIfNeeded: bucketRow) &<< 48
+        // By less than 2^32: so many gets of one slot do not pass unsampled.
+        let last = record.pointee.sequence &>> 2
+        let generation = last &+ UInt64(low &- UInt32(truncatingIfNeeded: last))
+        recordGet(record, slot: slot, generation: generation, request: request, stack: stack, place: place, lastOwner)
+    }
+
+    @inline(__always)
+    private func recordGet(
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, stack: UInt32,
+        place: UInt64, _ lastOwner: PutHistory.Place
+    ) {
+        history.keep(record, slot: slot, in: lastOwner)
         begin(record, generation: generation)
-        let place = HotLayout.word(HotLayout.placeWord, of: record)
-        place.pointee &= HotLayout.lastingPlace
+        HotLayout.word(HotLayout.placeWord, of: record).pointee = place
         record.pointee.request = UInt64(truncatingIfNeeded: request)
         record.pointee.putTime = 0
         HotLayout.word(HotLayout.stacksWord, of: record).pointee = UInt64(stack)

@@ -206,7 +206,7 @@ final class Recorder: Sendable {
         )
         // Guard pages and other tools have more to be told than these pass on.
         if options.level < .paranoid, !cmempool_has_tools() {
-            hook.didGetFromMagazine = UsualCalls.didGet
+            hook.didGetFromMagazine = options.level == .sampled ? UsualCalls.didGetSampled : UsualCalls.didGet
             hook.didPutIntoMagazine = UsualCalls.didPut
         }
         if options.level < .paranoid { hook.redZoneLimit = redZoneLimit }

@@ -49,28 +49,45 @@ struct UsualCalls: ~Copyable, Sendable {
     /// - Parameter ticket: Of the buffer, its generation being the new one.
     static let didGet: PoolHook.MagazineGet = { ticket, request, base, shape, frame in
         guard let usual = current else { return false }
-        return usual.pointee.didGet(ticket, request, base, shape, frame)
+        return usual.pointee.didGet(ticket, request, base, shape, frame, isSampled: false)
+    }
+
+    /// The same at level sampled, where slots have owners in between that are not recorded, and bytes are not looked at.
+    static let didGetSampled: PoolHook.MagazineGet = { ticket, request, base, shape, frame in
+        guard let usual = current else { return false }
+        return usual.pointee.didGet(ticket, request, base, shape, frame, isSampled: true)
     }
 
     @inline(__always)
     private borrowing func didGet(
         _ ticket: UInt64, _ request: Int, _ base: UnsafeMutableRawPointer, _ shape: UInt64,
-        _ frame: UnsafeMutableRawPointer
+        _ frame: UnsafeMutableRawPointer, isSampled: Bool
     ) -> Bool {
         let slot = Int(truncatingIfNeeded: ticket & 0xFFFF_FFFF)
         let generation = UInt32(truncatingIfNeeded: ticket &>> 32)
         let pool = BufferShape.pool(shape)
-        guard let record = ledger.recordOfLastOwner(slot: slot, generation: generation),
-            attention.load(ordering: .relaxed) == 0, let own = cmempool_counters_of(pool)
+        let lastRecord =
+            isSampled
+            ? ledger.recordOfLastSampled(slot: slot) : ledger.recordOfLastOwner(slot: slot, generation: generation)
+        guard let record = lastRecord, attention.load(ordering: .relaxed) == 0,
+            let own = cmempool_counters_of(pool)
         else { return false }
-        let lastOwner = ledger.placeOfLastOwner(slot: slot, before: generation)
-        if record.pointee.flags & HotLayout.poisoned != 0 {
+        let lastOwner = ledger.placeOfOwner(record, slot: slot)
+        if !isSampled, record.pointee.flags & HotLayout.poisoned != 0 {
             let lastRequest = Int(truncatingIfNeeded: record.pointee.request)
             guard cmempool_poison_is_intact(base, lastRequest, poisonLimit, poisonBytes[pool]) else { return false }
         }
-        ledger.recordNextGet(record, slot: slot, request: request, stack: cmempool_capture_get(frame), lastOwner)
-        if canaryLimit > 0 { cmempool_fill_slack(base, request, BufferShape.capacity(shape), canaryLimit) }
-        countGet(pool, BufferShape.bucket(shape), request, own)
+        let bucketRow = BufferShape.bucket(shape)
+        let stack = cmempool_capture_get(frame)
+        if isSampled {
+            ledger.recordSampledGet(
+                record, slot: slot, generation: generation, request: request, pool: pool, bucketRow: bucketRow,
+                stack: stack, lastOwner)
+        } else {
+            ledger.recordNextGet(record, slot: slot, request: request, stack: stack, lastOwner)
+            if canaryLimit > 0 { cmempool_fill_slack(base, request, BufferShape.capacity(shape), canaryLimit) }
+        }
+        countGet(pool, bucketRow, request, own)
         return true
     }
 

@@ -201,7 +201,7 @@ static bool remember_outermost(uint64_t address, uintptr_t above, void *pointer)
     return true;
 }
 
-static bool is_in_c_library(uint64_t address) { return address - c_library_start < c_library_end - c_library_start; }
+bool cmempool_is_in_c_library(uint64_t address) { return address - c_library_start < c_library_end - c_library_start; }
 
 /// Steps looked at for the root: a deeper stack is tried again later.
 #define ROOT_STEP_LIMIT 1024
@@ -217,13 +217,13 @@ static void learn_root(cmempool_recorded_thread *thread) {
     // From the outermost frame inwards, as far as the C library reaches; a program's own entry point lies outside of it.
     uint32_t length = 0;
     while (length < most) {
-        bool is_start = is_in_c_library(search.addresses[(count - 1 - length) % CMEMPOOL_ROOT_FRAMES]);
+        bool is_start = cmempool_is_in_c_library(search.addresses[(count - 1 - length) % CMEMPOOL_ROOT_FRAMES]);
         if (!is_start && length > 0) break;
         length++;
     }
     if (length == most) return;
     uint32_t root = count - length;
-    if (!is_in_c_library(search.addresses[root % CMEMPOOL_ROOT_FRAMES])) return;
+    if (!cmempool_is_in_c_library(search.addresses[root % CMEMPOOL_ROOT_FRAMES])) return;
     uintptr_t high = search.above[root % CMEMPOOL_ROOT_FRAMES];
     if (high < thread->low || high > thread->high || high % sizeof(uintptr_t) != 0) return;
     for (uint32_t i = 0; i < length; i++) thread->root_frames[i] = search.addresses[(root + i) % CMEMPOOL_ROOT_FRAMES];
@@ -544,7 +544,7 @@ in_runner: {
     base = 1;
     uint32_t parents = 0;
     count = (uint32_t)(secret - secrets.of_frame);
-    uintptr_t *context = cmempool_runs_task() ? (uintptr_t *)frame[-1] : NULL;
+    uintptr_t *context = cmempool_runs_task(address) ? (uintptr_t *)frame[-1] : NULL;
     for (uint32_t turn = 0; turn < limit && is_async_context(context) && count + parents <= limit; turn++) {
         if (context[1]) sum += (wide)context[1] * secrets.of_parent[parents++];
         context = (uintptr_t *)context[0];

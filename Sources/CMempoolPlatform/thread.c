@@ -22,8 +22,9 @@ static void free_ring(cmempool_thread *thread);
 
 static void thread_ended(void *pointer) {
     cmempool_thread *thread = pointer;
-    // Other keys' destructors may use the pool after this one, in the last of the C library's rounds too. The thread does without
-    // caches then: nobody would take them back before its memory goes.
+    // Other keys' destructors may use the pool after this one. The thread does without caches then: in the last of the C
+    // library's rounds nobody would take them back. Of a thread that begins with the pool in that round nothing is known here;
+    // `ThreadCaches` finds out that it is gone.
     thread->has_ended = 1;
     thread->is_registered = 0;
     cmempool_thread_exit(thread);
@@ -38,6 +39,13 @@ bool cmempool_register_thread(cmempool_thread *thread) {
     if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
     return true;
+}
+
+bool cmempool_is_thread_gone(intptr_t process_id, uint32_t thread_id) {
+    int error = errno;
+    bool is_gone = syscall(SYS_tgkill, (pid_t)process_id, (pid_t)thread_id, 0) != 0 && errno == ESRCH;
+    errno = error;
+    return is_gone;
 }
 
 uint32_t cmempool_read_thread_id(void) { return cmempool_this_thread.thread_id = (uint32_t)syscall(SYS_gettid); }

@@ -55,9 +55,13 @@ typedef struct cmempool_cache {
     cmempool_vacancies *_Nonnull vacancies;
     /// By bit width of a size less one: the first bucket that may serve it, as the inlined get sees it. While gets are
     /// sampled it sees the empty magazine behind the last everywhere, and so leaves its path.
-    uint8_t first_buckets[72];
+    uint8_t first_buckets[68];
     /// The same, always as it is.
-    uint8_t own_buckets[72];
+    uint8_t own_buckets[68];
+    /// Of the thread, as the kernel has it.
+    uint32_t thread_id;
+    /// Whether the pool has ended: the magazines are empty and closed, and the thread makes another cache when it needs one.
+    uint32_t is_retired;
     cmempool_magazine magazines[];
 } cmempool_cache;
 
@@ -224,6 +228,9 @@ CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_c
 bool cmempool_register_thread(cmempool_thread *_Nonnull thread);
 /// Implemented by the pool: returns the thread's magazines.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
+/// Whether the kernel knows of no thread with this identifier in the process any more: one that had it has ended. False also if
+/// another one got the identifier meanwhile.
+bool cmempool_is_thread_gone(intptr_t process_id, uint32_t thread_id);
 /// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
 /// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
@@ -505,10 +512,18 @@ typedef struct cmempool_recorded_thread {
     uint8_t root_failures;
     /// Set while a new stack is entered: a signal handler that captures meanwhile must not enter one.
     bool is_entering;
+    /// Whether this is in the list of those that threads have; and whether the thread that had it has told its end.
+    bool is_listed;
+    bool has_ended;
+    /// Of the thread, as the kernel has it.
+    uint32_t thread_id;
     uint64_t root_frames[CMEMPOOL_ROOT_FRAMES];
     /// Counters that only this thread adds to, by pool; made by the recorder.
     uint64_t *_Nullable shards[CMEMPOOL_CACHED_POOLS];
-    struct cmempool_recorded_thread *_Nullable next_free;
+    /// Among those that threads have, or among those that none has.
+    struct cmempool_recorded_thread *_Nullable next;
+    /// In the former list: what leads to this one.
+    struct cmempool_recorded_thread *_Nullable *_Nullable link;
 } cmempool_recorded_thread;
 
 /// Null before the thread's first capture and after its end.

@@ -161,6 +161,14 @@ bool cmempool_take_deferred(cmempool_deferred_put *put) {
     return true;
 }
 
+uint64_t *cmempool_lost_put_counter;
+
+void cmempool_record_lost_put(void) {
+    // Not in a forked child, which leaves the parent's recording alone.
+    if (cmempool_lost_put_counter && cmempool_recorder_root())
+        __atomic_fetch_add(cmempool_lost_put_counter, 1, __ATOMIC_RELAXED);
+}
+
 // What handlers hold at a time is little; more only costs that its put is refused.
 #define MAPPING_LIMIT 256
 static struct {

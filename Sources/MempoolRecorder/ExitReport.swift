@@ -36,6 +36,13 @@ extension Recorder {
             printLine(
                 "\(dropped) gets found no room in the recording and are not checked: the ledger or the disk is full")
         }
+        let lost = file.header.pointee.lostPuts
+        if lost > 0, outstanding > 0 || groups.contains(where: { $0.kind == nil }), !options.isQuiet {
+            // Or the leaks that come of it would be taken for the program's.
+            printLine(
+                "lost puts of signal handlers: \(lost); as many of the leaks may be theirs, as no more than"
+                    + " \(CMEMPOOL_DEFERRED_PUTS) can wait for an interrupted call")
+        }
         guard !groups.isEmpty else {
             if outstanding > 0, !options.isQuiet {
                 printLine(

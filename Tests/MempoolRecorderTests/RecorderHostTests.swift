@@ -8,6 +8,9 @@ import MempoolRecording
 import Synchronization
 import Testing
 
+/// fork(2), which Swift does not import because most programs must not use it.
+@_silgen_name("fork") private func forkProcess() -> pid_t
+
 /// Where the recorder's file is open in this process.
 private func descriptor(of path: String) -> CInt? {
     (3..<1024).first { number in
@@ -323,6 +326,51 @@ struct RecorderHostTests {
             fixture_watch_ftruncate { _ in _exit(cmempool_enter() ? 97 : 0) }
             exit(98)
         }
+    }
+
+    @Test("puts of handlers that find no room are counted, and said where their buffers are listed as leaks")
+    func lostPuts() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            record("full,recording=\(path)")
+            let buffers = (0..<Int(CMEMPOOL_DEFERRED_PUTS) + 3).map { _ in getBuffer(100) }
+            // As a handler does that interrupts this thread inside of the pool.
+            InterruptedCalls.around { buffers.forEach(putBuffer) }
+            must(getStats().lostPuts == 3 && getStats().inUse == 3)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(
+            text.contains(
+                "mempool: lost puts of signal handlers: 3; as many of the leaks may be theirs, as no more than 32 can wait for"
+                    + " an interrupted call\n"), "\(text)")
+        let recording = try Recording(path: path)
+        #expect(recording.header.lostPuts == 3)
+        #expect(outstanding(recording) == 3)
+    }
+
+    @Test("lost puts are not mentioned where nothing leaked, and are none of a forked child's")
+    func lostPutsWithoutLeaks() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            record("full,recording=\(path)")
+            let buffers = (0..<Int(CMEMPOOL_DEFERRED_PUTS) + 1).map { _ in getBuffer(100) }
+            let child = forkProcess()
+            InterruptedCalls.around { buffers.forEach(putBuffer) }
+            must(getStats().lostPuts == 1)
+            if child == 0 { _exit(0) }
+            var status: CInt = 0
+            waitpid(child, &status, 0)
+            putBuffer(buffers[buffers.count - 1])
+            exit(status)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(!text.contains("lost puts"), "\(text)")
+        #expect(try Recording(path: path).header.lostPuts == 1)
     }
 
     @Test("handlers use the pool of a thread that asks the recorder and makes mistakes")

@@ -74,7 +74,7 @@ typedef struct cmempool_deferred_put {
     uint32_t pool;
 } cmempool_deferred_put;
 
-/// The most puts that wait for one call; a handler that makes more loses them.
+/// The most puts that wait for one call; what handlers put beyond them is lost, and counted.
 #define CMEMPOOL_DEFERRED_PUTS 32
 
 /// One thread's caches by pool index.
@@ -285,8 +285,13 @@ CMEMPOOL_INLINE uint32_t cmempool_step_out(void) {
 }
 CMEMPOOL_INLINE void cmempool_step_in(uint32_t was_inside) { cmempool_this_thread.is_inside = was_inside; }
 
-/// Keeps a put for the interrupted call. False if there is no room.
+/// Keeps a put for the interrupted call. False if there is no room: the put is lost.
 bool cmempool_defer_put(const cmempool_deferred_put *_Nonnull put);
+/// Where a recorder counts lost puts; null without one.
+extern uint64_t *_Nullable cmempool_lost_put_counter;
+CMEMPOOL_INLINE void cmempool_set_lost_put_counter(uint64_t *_Nonnull counter) { cmempool_lost_put_counter = counter; }
+/// Has the recorder, if there is one, count a lost put. Async-signal-safe.
+void cmempool_record_lost_put(void);
 /// Takes the oldest kept put; false if there is none. For a thread inside of the pool.
 bool cmempool_take_deferred(cmempool_deferred_put *_Nonnull put);
 /// Remembers memory that a handler mapped; false if there is no room. Async-signal-safe, any thread.

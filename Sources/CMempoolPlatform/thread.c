@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 _Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_model("initial-exec")));
@@ -87,6 +88,23 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     pthread_attr_destroy(&attributes);
     if (failure != 0) free(start);
     return failure == 0;
+}
+
+static void (*apart_body)(void);
+static uint32_t is_apart_done;
+
+static void run_apart(void) {
+    apart_body();
+    __atomic_store_n(&is_apart_done, 1, __ATOMIC_RELEASE);
+}
+
+bool cmempool_run_apart(void (*body)(void), uint32_t limit_milliseconds) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    apart_body = body;
+    if (!cmempool_start_thread("mempool-exit", run_apart)) return false;
+    for (uint32_t turn = 0; turn < limit_milliseconds && !__atomic_load_n(&is_apart_done, __ATOMIC_ACQUIRE); turn++)
+        nanosleep(&pause, NULL);
+    return __atomic_load_n(&is_apart_done, __ATOMIC_ACQUIRE);
 }
 
 #ifndef __has_feature

@@ -328,6 +328,40 @@ struct RecorderHostTests {
         }
     }
 
+    @Test("a handler that ends the process amid a call of the pool's ends the recording as well")
+    func exitAmidCall() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(23), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            record("full,exitcode=23,recording=\(path)")
+            leakHere(1)
+            InterruptedCalls.around { exit(0) }
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 1 finding from 1 place when "), "\(text)")
+        let header = try Recording(path: path).header
+        #expect(header.flags & RecordingHeader.cleanExitFlag != 0 && header.exitStatus == 0)
+    }
+
+    @Test("one that does so amid a lock leaves the recording of a process that died, but no process that waits")
+    func exitAmidLock() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(7)) { [path = path as String] in
+            alarm(60)
+            record("full,quiet,exitcode=23,recording=\(path)")
+            leakHere(1)
+            // Space for another pool is reserved with the lock held that the end of the recording needs.
+            fixture_watch_fallocate { _ in exit(7) }
+            let pools = (0..<1_000).map { _ in BufferPool() }
+            exit(CInt(90 + pools.count % 2))
+        }
+        let recording = try Recording(path: path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag == 0)
+        #expect(outstanding(recording) == 1)
+    }
+
     @Test("puts of handlers that find no room are counted, and said where their buffers are listed as leaks")
     func lostPuts() async throws {
         let scratch = ScratchDirectory()

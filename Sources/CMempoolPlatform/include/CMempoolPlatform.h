@@ -233,6 +233,9 @@ void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
 bool cmempool_is_thread_gone(intptr_t process_id, uint32_t thread_id);
 /// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
+/// Runs `body` on a thread of its own and waits for its end, `limit_milliseconds` at most; false if it has not come by then, or if
+/// there can be no thread. Once in a process.
+bool cmempool_run_apart(void (*_Nonnull body)(void), uint32_t limit_milliseconds);
 /// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
                           void (*_Nonnull in_child)(void));
@@ -276,6 +279,9 @@ CMEMPOOL_INLINE bool cmempool_leave(void) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return false;
 }
+
+/// Whether the thread is inside of the pool.
+CMEMPOOL_INLINE bool cmempool_is_inside(void) { return cmempool_this_thread.is_inside; }
 
 /// Around code of the program that the pool calls from inside, and that may use it as from outside.
 CMEMPOOL_INLINE uint32_t cmempool_step_out(void) {

@@ -91,13 +91,62 @@ stack_bounds cmempool_this_stack(void) {
 
 uintptr_t cmempool_job_runner_start, cmempool_job_runner_bytes;
 
-// It also calls jobs that are no tasks, such as the end of an actor: what lies below their frame pointer is anything.
+// It also calls jobs that are no tasks, such as the end of an actor: what lies below their frame pointer is anything. An executor
+// may run such a job in the middle of a task, which is still the thread's then. But the two kinds are called from two places.
 #define TASK_GETTER "swift_task_getCurrent"
 
 typedef __attribute__((swiftcall)) void *(*task_getter)(void);
 static task_getter get_task;
 
-__attribute__((preserve_most)) bool cmempool_runs_task(void) { return get_task && get_task(); }
+/// Where tasks return to in the job runner; 0 before that is known.
+static uintptr_t task_return;
+
+// Before it is known there are no async parents, which is not wrong; without an unwinder it never is, and what the runtime says has to do.
+static bool is_task_return(uintptr_t address) {
+    uintptr_t known = __atomic_load_n(&task_return, __ATOMIC_RELAXED);
+    return known ? address == known : !cmempool_has_unwinder();
+}
+
+bool cmempool_has_task(void) { return get_task && get_task(); }
+
+__attribute__((preserve_most)) bool cmempool_runs_task(uintptr_t address) {
+    return is_task_return(address) && cmempool_has_task();
+}
+
+typedef struct runner_search {
+    uintptr_t runner;
+    uintptr_t above;
+    uint32_t runners;
+    /// The outermost two addresses, the last one second.
+    uint64_t outermost[2];
+} runner_search;
+
+static bool look_for_runner(uint64_t address, uintptr_t above, void *pointer) {
+    runner_search *search = pointer;
+    if (returns_into_job_runner(address)) {
+        search->runner = address;
+        search->above = above;
+        search->runners++;
+    }
+    search->outermost[0] = search->outermost[1];
+    search->outermost[1] = address;
+    return true;
+}
+
+/// Steps looked at for jobs: a deeper stack teaches nothing.
+#define RUNNER_STEP_LIMIT 1024
+
+/// Learns where tasks return to from a stack with one job on it, of a thread that runs a task: the job is the task. Of two jobs
+/// either might be it. The whole stack has to be seen, from a frame on the thread's own stack to the C library, where threads begin.
+static __attribute__((noinline)) void learn_task_return(stack_bounds stack) {
+    runner_search search = {0};
+    if (!cmempool_has_task()) return;
+    uint32_t count = cmempool_each_step(look_for_runner, &search, RUNNER_STEP_LIMIT);
+    if (search.runners != 1 || count == RUNNER_STEP_LIMIT || search.above - stack.low >= stack.high - stack.low) return;
+    // A program's own entry point lies outside of the C library, which called it from within.
+    if (!cmempool_is_in_c_library(search.outermost[0]) && !cmempool_is_in_c_library(search.outermost[1])) return;
+    __atomic_store_n(&task_return, search.runner, __ATOMIC_RELAXED);
+}
 
 // The job runner is not exported, so both are looked up in the symbol table proper of the image's file.
 static bool is_named(const ElfW(Sym) *symbol, const char *names, size_t names_bytes, const char *name, size_t bytes) {
@@ -169,7 +218,7 @@ uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, ui
         walk->outermost = frame;
         addresses[count++] = frame[1];
         if (returns_into_job_runner(frame[1])) {
-            walk->context = cmempool_runs_task() ? (uintptr_t *)frame[-1] : NULL;
+            walk->context = cmempool_runs_task(frame[1]) ? (uintptr_t *)frame[-1] : NULL;
             walk->ends_in_runner = true;
             return count;
         }
@@ -192,6 +241,10 @@ __attribute__((noinline)) uint32_t cmempool_unwind(stack_word *own, stack_bounds
     if (limit > CMEMPOOL_FRAME_LIMIT) limit = CMEMPOOL_FRAME_LIMIT;
     uint32_t walked = cmempool_walk(own, stack, limit, words, &walk);
     uint64_t runner = walk.ends_in_runner ? walk.outermost[1] : 0;
+    if (runner && backtrace_function && __atomic_load_n(&task_return, __ATOMIC_RELAXED) == 0) {
+        learn_task_return(stack);
+        if (cmempool_runs_task(runner)) walk.context = (uintptr_t *)walk.outermost[-1];
+    }
     if (!backtrace_function) {
         if (runner) walked--;
         memcpy(frames, words, walked * sizeof *frames);
@@ -238,7 +291,7 @@ uint32_t cmempool_unwind_interrupted(
     uint32_t walked = cmempool_walk(frame, stack, limit, words, &walk);
     uint64_t runner = walk.ends_in_runner ? walk.outermost[1] : 0;
     // Another thread's: whether this one runs a task says nothing.
-    walk.context = runner && runs_task ? (uintptr_t *)walk.outermost[-1] : NULL;
+    walk.context = runner && runs_task && is_task_return(runner) ? (uintptr_t *)walk.outermost[-1] : NULL;
     // One more: readers take every address for a return address and look one byte before it.
     frames[count++] = counter + 1;
     if (!init_interrupted || !step || !get_register ||

@@ -28,9 +28,15 @@ CMEMPOOL_INLINE bool returns_into_job_runner(uintptr_t address) {
     return address - cmempool_job_runner_start - 1 < cmempool_job_runner_bytes;
 }
 
-/// Whether the calling thread runs a task. To be asked where a frame returns into the job runner: only then, and only of a
-/// task, does an async context lie below the frame pointer. Leaves registers alone: the loop that asks seldom does.
-__attribute__((preserve_most)) bool cmempool_runs_task(void);
+/// Whether the calling thread runs a task, and a frame that returns to `address`, in the job runner, is the task's: only then does
+/// an async context lie below the frame pointer. Leaves registers alone: the loop that asks seldom does.
+__attribute__((preserve_most)) bool cmempool_runs_task(uintptr_t address);
+
+/// Whether the calling thread runs a task, somewhere on its stack.
+bool cmempool_has_task(void);
+
+/// Whether an address lies in the C library, where threads begin.
+bool cmempool_is_in_c_library(uint64_t address);
 
 // An async context is {parent, resume function}. The words are readable as long as the chain is one, which the runtime
 // guarantees while the task runs; it is followed no further than the frame limit.
@@ -43,7 +49,7 @@ uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uin
 /// Where a walk along frame pointers ended.
 typedef struct frame_walk {
     stack_word *outermost;
-    /// The async context below the frame that returns into the job runner; null where that runs no task.
+    /// The async context below the frame that returns into the job runner; null where that is no task's.
     uintptr_t *context;
     bool ends_in_runner;
     bool is_truncated;

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -102,30 +103,98 @@ void cmempool_trust_frame_pointers(bool is_trusting) {
 
 /// Blocks of threads that ended, for the next ones: at most 64, of about 36 KiB each.
 #define SPARE_THREADS 64
+// Tried only, here and below: in a forked child another thread may have held the lock for ever.
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
 static cmempool_recorded_thread *spare_threads;
 static uint32_t spare_count;
+
+/// Blocks that threads have. A thread that makes its first capture in the last round of its destructors is not told of its end,
+/// nor is one that leaves without the C library; so whoever makes the list longer looks now and then who is gone.
+static cmempool_recorded_thread *listed_threads;
+static uint32_t listed_count;
+/// Threads before the first look; after that there are looks as their number doubles, so that each costs its share.
+#define THREADS_BEFORE_LOOK 64
+static uint32_t next_look = THREADS_BEFORE_LOOK;
+/// The process that the listed threads are of.
+static pid_t listing_process;
+
+static void take_shards(cmempool_recorded_thread *thread) {
+    for (intptr_t pool = 0; pool < CMEMPOOL_CACHED_POOLS; pool++) {
+        if (thread->counters[pool].shard) options.take_shard(pool, thread->counters[pool].shard);
+        thread->counters[pool] = (cmempool_counters){NULL, NULL};
+    }
+}
+
+/// Keeps a block for another thread; false if there are enough. With the lock held.
+static bool keep_spare(cmempool_recorded_thread *thread) {
+    if (spare_count >= SPARE_THREADS) return false;
+    thread->next = spare_threads;
+    spare_threads = thread;
+    spare_count++;
+    return true;
+}
+
+/// Takes a block out of the list. With the lock held.
+static void unlist(cmempool_recorded_thread *thread) {
+    *thread->link = thread->next;
+    if (thread->next) thread->next->link = thread->link;
+    listed_count--;
+}
 
 static void thread_ended(void *pointer) {
     cmempool_recorded_thread *thread = pointer;
     cmempool_this_recorded_thread = NULL;
     has_ended = true;
-    for (intptr_t pool = 0; pool < CMEMPOOL_CACHED_POOLS; pool++) {
-        if (thread->counters[pool].shard) options.take_shard(pool, thread->counters[pool].shard);
-        thread->counters[pool] = (cmempool_counters){NULL, NULL};
-    }
-    // Tried only: in a forked child another thread may have held the lock for ever.
-    bool is_kept = false;
+    take_shards(thread);
+    bool is_done = false;
     if (pthread_mutex_trylock(&spare_lock) == 0) {
-        if (spare_count < SPARE_THREADS) {
-            thread->next_free = spare_threads;
-            spare_threads = thread;
-            spare_count++;
-            is_kept = true;
-        }
+        if (thread->is_listed) unlist(thread);
+        is_done = keep_spare(thread);
         pthread_mutex_unlock(&spare_lock);
+    } else if (thread->is_listed) {
+        // The next one that looks takes it.
+        __atomic_store_n(&thread->has_ended, true, __ATOMIC_RELEASE);
+        is_done = true;
     }
-    if (!is_kept) munmap(thread, sizeof *thread);
+    if (!is_done) munmap(thread, sizeof *thread);
+}
+
+/// Takes the blocks of threads that are gone out of the list. With the lock held.
+static cmempool_recorded_thread *unlist_gone(void) {
+    // In a forked child the thread that goes on has another identifier than in the list.
+    cmempool_recorded_thread *gone = NULL, *next = listing_process == getpid() ? listed_threads : NULL;
+    while (next) {
+        cmempool_recorded_thread *thread = next;
+        next = thread->next;
+        bool is_gone = __atomic_load_n(&thread->has_ended, __ATOMIC_ACQUIRE) ||
+                       cmempool_is_thread_gone(listing_process, thread->thread_id);
+        if (!is_gone) continue;
+        unlist(thread);
+        thread->next = gone;
+        gone = thread;
+    }
+    next_look = listed_count < THREADS_BEFORE_LOOK / 2 ? THREADS_BEFORE_LOOK : 2 * listed_count;
+    return gone;
+}
+
+/// Gives back what threads had that are gone.
+static void take_from_gone(void) {
+    cmempool_recorded_thread *gone = NULL;
+    if (pthread_mutex_trylock(&spare_lock) != 0) return;
+    if (listed_count >= next_look) gone = unlist_gone();
+    pthread_mutex_unlock(&spare_lock);
+    while (gone) {
+        cmempool_recorded_thread *thread = gone;
+        gone = thread->next;
+        // With no lock held, as this takes one.
+        take_shards(thread);
+        bool is_kept = false;
+        if (pthread_mutex_trylock(&spare_lock) == 0) {
+            is_kept = keep_spare(thread);
+            pthread_mutex_unlock(&spare_lock);
+        }
+        if (!is_kept) munmap(thread, sizeof *thread);
+    }
 }
 
 static void start_check_interval(cmempool_recorded_thread *thread) {
@@ -149,11 +218,12 @@ static void empty_cache(cmempool_recorded_thread *thread) {
 
 static cmempool_recorded_thread *begin_thread(void) {
     if (has_ended || !has_thread_key) return NULL;
+    take_from_gone();
     cmempool_recorded_thread *thread = NULL;
     if (pthread_mutex_trylock(&spare_lock) == 0) {
         thread = spare_threads;
         if (thread) {
-            spare_threads = thread->next_free;
+            spare_threads = thread->next;
             spare_count--;
         }
         pthread_mutex_unlock(&spare_lock);
@@ -168,6 +238,8 @@ static cmempool_recorded_thread *begin_thread(void) {
     thread->knows_root = false;
     thread->root_failures = 0;
     thread->is_entering = false;
+    thread->has_ended = false;
+    thread->thread_id = cmempool_thread_id();
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     thread->random = ((uint64_t)(uintptr_t)thread ^ (uint64_t)now.tv_nsec << 20 ^ secrets.of_end) | 1;
@@ -175,6 +247,17 @@ static cmempool_recorded_thread *begin_thread(void) {
     if (pthread_setspecific(thread_key, thread) != 0) {
         munmap(thread, sizeof *thread);
         return NULL;
+    }
+    // If the lock is taken, nobody looks for this one.
+    thread->is_listed = pthread_mutex_trylock(&spare_lock) == 0;
+    if (thread->is_listed) {
+        if (!listing_process) listing_process = getpid();
+        thread->next = listed_threads;
+        thread->link = &listed_threads;
+        if (thread->next) thread->next->link = &thread->next;
+        listed_threads = thread;
+        listed_count++;
+        pthread_mutex_unlock(&spare_lock);
     }
     cmempool_this_recorded_thread = thread;
     return thread;
@@ -204,7 +287,7 @@ static bool remember_outermost(uint64_t address, uintptr_t above, void *pointer)
     return true;
 }
 
-static bool is_in_c_library(uint64_t address) { return address - c_library_start < c_library_end - c_library_start; }
+bool cmempool_is_in_c_library(uint64_t address) { return address - c_library_start < c_library_end - c_library_start; }
 
 /// Steps looked at for the root: a deeper stack is tried again later.
 #define ROOT_STEP_LIMIT 1024
@@ -220,13 +303,13 @@ static void learn_root(cmempool_recorded_thread *thread) {
     // From the outermost frame inwards, as far as the C library reaches; a program's own entry point lies outside of it.
     uint32_t length = 0;
     while (length < most) {
-        bool is_start = is_in_c_library(search.addresses[(count - 1 - length) % CMEMPOOL_ROOT_FRAMES]);
+        bool is_start = cmempool_is_in_c_library(search.addresses[(count - 1 - length) % CMEMPOOL_ROOT_FRAMES]);
         if (!is_start && length > 0) break;
         length++;
     }
     if (length == most) return;
     uint32_t root = count - length;
-    if (!is_in_c_library(search.addresses[root % CMEMPOOL_ROOT_FRAMES])) return;
+    if (!cmempool_is_in_c_library(search.addresses[root % CMEMPOOL_ROOT_FRAMES])) return;
     uintptr_t high = search.above[root % CMEMPOOL_ROOT_FRAMES];
     if (high < thread->low || high > thread->high || high % sizeof(uintptr_t) != 0) return;
     for (uint32_t i = 0; i < length; i++) thread->root_frames[i] = search.addresses[(root + i) % CMEMPOOL_ROOT_FRAMES];
@@ -590,7 +673,7 @@ in_runner: {
     base = 1;
     uint32_t parents = 0;
     count = (uint32_t)(secret - secrets.of_frame);
-    uintptr_t *context = cmempool_runs_task() ? (uintptr_t *)frame[-1] : NULL;
+    uintptr_t *context = cmempool_runs_task(address) ? (uintptr_t *)frame[-1] : NULL;
     for (uint32_t turn = 0; turn < limit && is_async_context(context) && count + parents <= limit; turn++) {
         if (context[1]) sum += (wide)context[1] * secrets.of_parent[parents++];
         context = (uintptr_t *)context[0];

@@ -122,7 +122,7 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
             // Without bounds no async parents are found.
             .stack_low = thread ? thread->low : 1,
             .stack_high = thread ? thread->high : 1,
-            .runs_task = cmempool_runs_task(),
+            .runs_task = cmempool_has_task(),
         };
         sem_post(&fault_wanted);
     }

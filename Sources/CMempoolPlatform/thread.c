@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 uint64_t *cmempool_zeroing_requests;
@@ -24,8 +25,9 @@ static void free_ring(cmempool_thread *thread);
 
 static void thread_ended(void *pointer) {
     cmempool_thread *thread = pointer;
-    // Other keys' destructors may use the pool after this one, in the last of the C library's rounds too. The thread does without
-    // caches then: nobody would take them back before its memory goes.
+    // Other keys' destructors may use the pool after this one. The thread does without caches then: in the last of the C
+    // library's rounds nobody would take them back. Of a thread that begins with the pool in that round nothing is known here;
+    // `ThreadCaches` finds out that it is gone.
     thread->has_ended = 1;
     thread->is_registered = 0;
     cmempool_thread_exit(thread);
@@ -40,6 +42,13 @@ bool cmempool_register_thread(cmempool_thread *thread) {
     if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
     return true;
+}
+
+bool cmempool_is_thread_gone(intptr_t process_id, uint32_t thread_id) {
+    int error = errno;
+    bool is_gone = syscall(SYS_tgkill, (pid_t)process_id, (pid_t)thread_id, 0) != 0 && errno == ESRCH;
+    errno = error;
+    return is_gone;
 }
 
 uint32_t cmempool_read_thread_id(void) { return cmempool_this_thread.thread_id = (uint32_t)syscall(SYS_gettid); }
@@ -81,6 +90,23 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     pthread_attr_destroy(&attributes);
     if (failure != 0) free(start);
     return failure == 0;
+}
+
+static void (*apart_body)(void);
+static uint32_t is_apart_done;
+
+static void run_apart(void) {
+    apart_body();
+    __atomic_store_n(&is_apart_done, 1, __ATOMIC_RELEASE);
+}
+
+bool cmempool_run_apart(void (*body)(void), uint32_t limit_milliseconds) {
+    struct timespec pause = {.tv_nsec = 1000000};
+    apart_body = body;
+    if (!cmempool_start_thread("mempool-exit", run_apart)) return false;
+    for (uint32_t turn = 0; turn < limit_milliseconds && !__atomic_load_n(&is_apart_done, __ATOMIC_ACQUIRE); turn++)
+        nanosleep(&pause, NULL);
+    return __atomic_load_n(&is_apart_done, __ATOMIC_ACQUIRE);
 }
 
 #ifndef __has_feature
@@ -153,6 +179,14 @@ bool cmempool_take_deferred(cmempool_deferred_put *put) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread->deferred_start = place + 1;
     return true;
+}
+
+uint64_t *cmempool_lost_put_counter;
+
+void cmempool_record_lost_put(void) {
+    // Not in a forked child, which leaves the parent's recording alone.
+    if (cmempool_lost_put_counter && cmempool_recorder_root())
+        __atomic_fetch_add(cmempool_lost_put_counter, 1, __ATOMIC_RELAXED);
 }
 
 // What handlers hold at a time is little; more only costs that its put is refused.

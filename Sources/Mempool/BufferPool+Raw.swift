@@ -167,15 +167,21 @@ extension PoolCore {
 }
 
 extension Array {
-    /// The last element whose key is not above a value, in an array that ascends by that key.
-    fileprivate func last<Key: Comparable>(upTo value: Key, by key: (Element) -> Key) -> Element? {
+    /// How many elements have a key that is not above a value, in an array that ascends by that key.
+    func count<Key: Comparable>(upTo value: Key, by key: (Element) -> Key) -> Int {
         var low = 0
         var high = count
         while low < high {
             let middle = (low + high) / 2
             if key(self[middle]) <= value { low = middle + 1 } else { high = middle }
         }
-        return low > 0 ? self[low - 1] : nil
+        return low
+    }
+
+    /// The last one of these.
+    func last<Key: Comparable>(upTo value: Key, by key: (Element) -> Key) -> Element? {
+        let count = count(upTo: value, by: key)
+        return count > 0 ? self[count - 1] : nil
     }
 }
 
@@ -199,21 +205,6 @@ extension BucketCore {
             guard address >= start, address - start < UInt(slab.byteCount) else { return nil }
             let slot = slab.firstSlot + Int(address - start) / slab.strideBytes
             return slot < slab.firstSlot + slab.slotCount ? slot : nil
-        }
-    }
-}
-
-extension OversizedCore {
-    /// The slot of the outstanding buffer that holds an address, and its capacity.
-    ///
-    /// - Complexity: O(outstanding oversized buffers).
-    fileprivate func slot(at address: UInt) -> (slot: Int, capacity: Int)? {
-        state.withLock { state in
-            for (slot, capacity) in state.outstanding {
-                let start = UInt(bitPattern: SlotTable.bases[slot])
-                if address >= start, address - start < UInt(capacity) { return (slot, capacity) }
-            }
-            return nil
         }
     }
 }

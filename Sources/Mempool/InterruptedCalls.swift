@@ -1,10 +1,12 @@
 // `InterruptedCalls`: gets and puts of signal handlers that interrupt a get or a put of their own thread.
 
 internal import CMempoolPlatform
+internal import Synchronization
 
 /// What a signal handler gets and puts while the thread that it interrupts is inside of the pool, perhaps with a lock held.
 ///
-/// Such a get maps memory of its own, which no recorder sees; such a put waits until the interrupted call ends. Both are
+/// Such a get maps memory of its own, which no recorder sees; such a put waits until the interrupted call ends. No more than
+/// `CMEMPOOL_DEFERRED_PUTS` can wait: what comes beyond them is lost and counted, and the buffer stays outstanding. Both are
 /// async-signal-safe. Only calls that take the slow path are protected, hence all of them while a recorder watches every get.
 package enum InterruptedCalls {
     /// Runs `body`, which takes locks of the pool or of the recorder, so that handlers do not.
@@ -47,15 +49,18 @@ package enum InterruptedCalls {
         return whole.prefix(size)
     }
 
-    /// Keeps a put for the interrupted call; false if there is no room, and the buffer stays outstanding.
-    static func put(_ buffer: Buffer, pool: Int) {
+    /// Keeps a put for the interrupted call. If there is no room, it is lost, and the buffer stays outstanding.
+    static func put(_ buffer: Buffer, pool: PoolCore) {
         // Nothing is left of a slice at the end of its buffer, but its ticket.
         guard buffer.ticket != 0 || buffer.capacity > 0 else { return }
         // What a handler got needs nothing of the pool.
         if buffer.ticket == 0, unmap(buffer) { return }
         var put = cmempool_deferred_put(
-            base: buffer.base, count: buffer.count, shape: buffer.shape, ticket: buffer.ticket, pool: UInt32(pool))
-        cmempool_defer_put(&put)
+            base: buffer.base, count: buffer.count, shape: buffer.shape, ticket: buffer.ticket,
+            pool: UInt32(pool.index))
+        guard !cmempool_defer_put(&put) else { return }
+        pool.lostPuts.add(1, ordering: .relaxed)
+        cmempool_record_lost_put()
     }
 
     /// Gives the memory of a handler's get back; false if it is none.

@@ -28,6 +28,7 @@ final class PoolCore: Sendable {
     let doublePuts = Atomic<UInt64>(0)
     let foreignPuts = Atomic<UInt64>(0)
     let wrongPoolPuts = Atomic<UInt64>(0)
+    let lostPuts = Atomic<UInt64>(0)
 
     init(index: Int, configuration: PoolConfiguration) {
         self.index = index
@@ -198,7 +199,7 @@ final class PoolCore: Sendable {
     ///
     /// - Parameter frame: Of the pool's function that the caller called.
     func put(_ buffer: Buffer, from frame: UnsafeMutableRawPointer) {
-        guard cmempool_enter() else { return InterruptedCalls.put(buffer, pool: index) }
+        guard cmempool_enter() else { return InterruptedCalls.put(buffer, pool: self) }
         putInside(buffer, from: frame)
         InterruptedCalls.leave()
     }
@@ -447,6 +448,7 @@ final class PoolCore: Sendable {
         stats.discards.wrongPool = wrongPoolPuts.load(ordering: .relaxed)
         stats.discards.oversized = oversized.puts.load(ordering: .relaxed)
         stats.discarded = stats.discards.total
+        stats.lostPuts = lostPuts.load(ordering: .relaxed)
         return stats
     }
 

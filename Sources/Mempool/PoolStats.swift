@@ -42,6 +42,9 @@ public struct PoolStats: Sendable, Equatable, Codable {
     public var discards = DiscardCounts()
     /// Puts whose memory went back to the system because the pool was full; they are counted in ``puts`` as well.
     public var trimmed: UInt64 = 0
+    /// Puts of signal handlers that were lost: more than 32 came while one get or put of their thread was interrupted. They count
+    /// nowhere else, and their buffers stay outstanding until they are put again.
+    public var lostPuts: UInt64 = 0
 
     /// All counts zero.
     public init() {}

@@ -7,12 +7,26 @@ internal import Glibc
 ///
 /// A cache belongs to one thread and is touched by no other, with one exception: when a pool is destroyed, nobody can be
 /// using it any more, and its caches are emptied by the destroying thread. The lock serialises that with threads that end.
+///
+/// The thread's own memory, which leads to its caches, is touched by the thread alone, as not every thread tells of its end: one
+/// that first uses a pool in the last round of its destructors does not, nor does one that leaves without the C library. So an
+/// emptied cache stays, *retired*, until its thread needs one of that number again or ends; and whoever makes caches looks now and
+/// then whose threads are gone.
 enum ThreadCaches {
     /// The first of all caches, which are linked. No Swift collection: a forked child walks this, and must not ask the Swift
     /// runtime for anything new, as another thread may have held one of its locks at the fork.
     private struct List {
         var first: Pointer = nil
+        var count = 0
+        /// How many there have to be for the next look.
+        var nextLook = cachesBeforeLook
+        /// The process that the caches' threads are of.
+        var processID = getpid()
     }
+
+    /// Caches before the first look for threads that are gone. After that there is one as their number doubles, so that each cache
+    /// costs its share of a look: a call to the system or two.
+    private static let cachesBeforeLook = 64
 
     /// Lock order: this lock, then a bucket's, then the slot table's.
     private static let all = Guarded(List())
@@ -23,7 +37,10 @@ enum ThreadCaches {
     /// The result must not be kept: it is for use on this thread before the next suspension point.
     static func current(for pool: PoolCore) -> UnsafeMutablePointer<cmempool_cache>? {
         guard pool.index < Int(CMEMPOOL_CACHED_POOLS) else { return nil }
-        if let cache = cmempool_owned_cache(pool.index) { return cache }
+        if let cache = cmempool_owned_cache(pool.index) {
+            guard cache.pointee.is_retired != 0 else { return cache }
+            all.withLock { all in removeAll(from: &all, where: { $0 == cache }, then: detach) }
+        }
         return make(for: pool, thread: cmempool_thread_current())
     }
 
@@ -39,6 +56,8 @@ enum ThreadCaches {
         cache.pointee.generations = SlotTable.generations
         cache.pointee.bases = SlotTable.bases
         cache.pointee.thread = thread
+        cache.pointee.thread_id = cmempool_thread_id()
+        cache.pointee.is_retired = 0
         cache.pointee.pool_index = UInt32(truncatingIfNeeded: pool.index)
         cache.pointee.bucket_count = UInt32(truncatingIfNeeded: bucketCount)
         cache.pointee.vacancies = cmempool_cache_vacancies(cache)
@@ -55,10 +74,35 @@ enum ThreadCaches {
         // While a recorder watches every buffer there is no fast path.
         if PoolHook.installed?.watchesEveryBuffer != true { setFast(thread, pool.index, cache) }
         all.withLock { all in
+            if all.count >= all.nextLook { takeBackGone(&all) }
             cache.pointee.next = all.first
             all.first = cache
+            all.count += 1
         }
         return cache
+    }
+
+    /// Takes back the magazines of threads that are gone without telling.
+    private static func takeBackGone(_ all: inout List) {
+        let processID = all.processID
+        // In a child that was forked behind the C library's back, the thread that goes on has another identifier than its caches say.
+        if processID == getpid() {
+            removeAll(from: &all) {
+                cmempool_is_thread_gone(Int(processID), $0.pointee.thread_id)
+            } then: { cache in
+                empty(cache) { $0.takeBackInterrupted(cache) }
+                free(cache)
+            }
+        }
+        all.nextLook = max(cachesBeforeLook, 2 * all.count)
+    }
+
+    /// Calls `body` with the pool that a cache is of, unless that has ended.
+    private static func empty(_ cache: UnsafeMutablePointer<cmempool_cache>, _ body: (PoolCore) -> Void) {
+        guard cache.pointee.is_retired == 0, let pool = PoolRegistry.pool(at: Int(cache.pointee.pool_index)) else {
+            return
+        }
+        body(pool)
     }
 
     /// Returns the magazines of a thread that ends.
@@ -71,7 +115,7 @@ enum ThreadCaches {
             removeAll(from: &all) {
                 $0.pointee.thread == thread
             } then: { cache in
-                if let pool = PoolRegistry.pool(at: Int(cache.pointee.pool_index)) { pool.takeBack(cache) }
+                empty(cache) { $0.takeBack(cache) }
                 detach(cache)
             }
         }
@@ -80,11 +124,12 @@ enum ThreadCaches {
     /// Returns all magazines of a pool that nobody can use any more.
     static func poolWillEnd(_ pool: PoolCore) {
         all.withLock { all in
-            removeAll(from: &all) {
-                Int($0.pointee.pool_index) == pool.index
-            } then: { cache in
+            var next = all.first
+            while let cache = next {
+                next = cache.pointee.next
+                guard Int(cache.pointee.pool_index) == pool.index, cache.pointee.is_retired == 0 else { continue }
                 pool.takeBack(cache)
-                detach(cache)
+                cache.pointee.is_retired = 1
             }
         }
     }
@@ -99,6 +144,7 @@ enum ThreadCaches {
         while let cache = next {
             next = cache.pointee.next
             if chosen(cache) {
+                list.count -= 1
                 body(cache)
             } else {
                 cache.pointee.next = kept
@@ -108,6 +154,7 @@ enum ThreadCaches {
         list.first = kept
     }
 
+    /// Frees a cache of the calling thread.
     private static func detach(_ cache: UnsafeMutablePointer<cmempool_cache>) {
         let index = Int(cache.pointee.pool_index)
         setFast(cache.pointee.thread, index, nil)
@@ -124,12 +171,15 @@ enum ThreadCaches {
     /// In a forked child: takes back the magazines of the threads that the child does not have.
     static func takeBackAfterFork() {
         let survivor = cmempool_thread_current()
+        let threadID = cmempool_thread_id()
         all.withLock { all in
+            all.processID = getpid()
             removeAll(from: &all) {
-                $0.pointee.thread != survivor
+                $0.pointee.thread_id = threadID
+                return $0.pointee.thread != survivor
             } then: { cache in
                 // The thread's own memory is gone with it, so there is nothing to detach from.
-                if let pool = PoolRegistry.pool(at: Int(cache.pointee.pool_index)) { pool.takeBackInterrupted(cache) }
+                empty(cache) { $0.takeBackInterrupted(cache) }
                 free(cache)
             }
         }

@@ -185,6 +185,15 @@ package enum Analyzer {
                     + "one may be missing. Level full sees all."
             )
         }
+        if recorder.lostPuts > 0 {
+            let count = recorder.lostPuts
+            notes.append(
+                Sentences.plural(count, "put of a signal handler was", "puts of signal handlers were")
+                    + " lost, as no more than 32 can wait for the call that they interrupt: up to "
+                    + Sentences.plural(count, "outstanding buffer was", "outstanding buffers were")
+                    + " put by the program."
+            )
+        }
         notes += groups.notes
         notes += groups.scopes.lateReturns().map(Sentences.lateReturn)
         if recorder.unwinder == "frame-pointers" {
@@ -229,6 +238,7 @@ package enum Analyzer {
         report.guardedGets = Int(clamping: header.guardedGets)
         report.unguardedGets = Int(clamping: header.unguardedGets)
         report.unzonedBuffers = Int(clamping: header.unzonedBuffers)
+        report.lostPuts = Int(clamping: header.lostPuts)
         if header.heldLimit > 0 { report.heldLimitSeconds = seconds(from: 0, to: header.heldLimit) }
         report.failedNotes = Int(clamping: header.failedNotes)
         report.captureChecks = Int(clamping: header.captureChecks)

@@ -29,6 +29,9 @@ package struct RecorderReport: Codable, Equatable, Sendable {
     /// Buffers that were mapped without red zones, as these had used up their memory: what is written behind the capacity of
     /// one of them, or before it, is not noticed at its put.
     package var unzonedBuffers = 0
+    /// Puts of signal handlers that found no room to wait for the call that they interrupted: their buffers are outstanding, though
+    /// the program put them.
+    package var lostPuts = 0
     /// Seconds a buffer may be held; nil for any time.
     package var heldLimitSeconds: Double?
     /// Notes that the program wanted to make and that failed.

@@ -5,6 +5,7 @@ internal import CMempoolPlatform
 internal import Glibc
 internal import Mempool
 internal import MempoolRecording
+internal import Synchronization
 
 extension Recorder {
     /// Groups printed in the block; the report has the rest.
@@ -28,6 +29,35 @@ extension Recorder {
 
     /// Completes the recording, says what was found, and ends the process with the chosen status if there was nothing else.
     func processWillExit(_ status: CInt) {
+        let hasFindings: Bool
+        if cmempool_is_inside() {
+            // The end came from a signal handler, amid a call of the pool's that holds any lock; this thread would wait for ever.
+            Self.exitStatus.store(status, ordering: .relaxed)
+            let isDone = cmempool_run_apart(
+                {
+                    Recorder.withCurrent {
+                        let hasFindings = $0.finish(Recorder.exitStatus.load(ordering: .relaxed))
+                        Recorder.hasFindingsAtExit.store(hasFindings, ordering: .relaxed)
+                    }
+                }, Self.apartMilliseconds)
+            hasFindings = isDone && Self.hasFindingsAtExit.load(ordering: .relaxed)
+        } else {
+            hasFindings = finish(status)
+        }
+        if hasFindings { replace(status) }
+    }
+
+    /// How long a process waits for the thread that ends its recording in its stead. Without a lock in the way that takes
+    /// milliseconds, and with one it never ends; the recording is then that of a process that died.
+    private static let apartMilliseconds: UInt32 = 3000
+    // What that thread is told and tells.
+    private static let exitStatus = Atomic<CInt>(0)
+    private static let hasFindingsAtExit = Atomic(false)
+
+    /// Completes the recording and says what was found.
+    ///
+    /// - Returns: Whether there was anything that `exitcode=` stands for.
+    private func finish(_ status: CInt) -> Bool {
         // All of this takes locks, for which a signal handler of this thread would wait for ever.
         let (groups, outstanding) = InterruptedCalls.around { complete(status) }
         let dropped = file.header.pointee.dropped.ledger
@@ -35,6 +65,13 @@ extension Recorder {
             // Without this line, silence would look like health.
             printLine(
                 "\(dropped) gets found no room in the recording and are not checked: the ledger or the disk is full")
+        }
+        let lost = file.header.pointee.lostPuts
+        if lost > 0, outstanding > 0 || groups.contains(where: { $0.kind == nil }), !options.isQuiet {
+            // Or the leaks that come of it would be taken for the program's.
+            printLine(
+                "lost puts of signal handlers: \(lost); as many of the leaks may be theirs, as no more than"
+                    + " \(CMEMPOOL_DEFERRED_PUTS) can wait for an interrupted call")
         }
         guard !groups.isEmpty else {
             if outstanding > 0, !options.isQuiet {
@@ -44,11 +81,10 @@ extension Recorder {
             }
             // A file somebody asked for stays; others would only pile up.
             if options.recording == nil, dropped == 0, outstanding == 0 { file.remove() }
-            if outstanding > 0 { replace(status) }
-            return
+            return outstanding > 0
         }
         if !options.isQuiet { printBlock(groups) }
-        replace(status)
+        return true
     }
 
     /// Makes the last entries and closes the file.

@@ -172,6 +172,7 @@ final class Recorder: Sendable {
         // Tools follow every buffer or none.
         if sampling == nil { cmempool_find_tools() }
         startCapturing()
+        cmempool_set_lost_put_counter(file.header.field(\.lostPuts))
         cmempool_set_recorder_root(Unmanaged.passRetained(self).toOpaque(), usual)
         guard options.level == .paranoid else { return }
         cmempool_set_check_interval(1)

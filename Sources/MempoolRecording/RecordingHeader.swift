@@ -120,6 +120,9 @@ package struct RecordingHeader: BitwiseCopyable, Sendable {
     /// Buffers that were mapped without red zones, as these had used up their memory. Behind the sections: 0 in files that were
     /// written before there was a bound.
     package var unzonedBuffers: UInt64 = 0
+    /// Puts that signal handlers made while their thread was inside of the pool, and that found no room to wait. 0 in files that were
+    /// written before they were counted.
+    package var lostPuts: UInt64 = 0
 
     package static let cleanExitFlag: UInt64 = 1
     /// The file is a copy that the program made of its recording while it ran; `lastMonotonic` is the moment.

@@ -170,8 +170,15 @@ static int fallocate_failures;
 
 void fixture_interrupt_fallocate(int times) { fallocate_failures = times; }
 
+static fixture_body fallocate_watcher;
+
+void fixture_watch_fallocate(fixture_body body) { fallocate_watcher = body; }
+
 // In place of the C library's.
 int fallocate(int descriptor, int mode, off_t offset, off_t bytes) {
+    fixture_body watcher = fallocate_watcher;
+    fallocate_watcher = NULL;
+    if (watcher) watcher(NULL);
     if (fallocate_failures > 0) {
         fallocate_failures--;
         errno = EINTR;

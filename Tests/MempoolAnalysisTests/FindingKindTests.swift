@@ -317,6 +317,27 @@ struct FindingKindTests {
         #expect(recorder.heldLimitSeconds == nil)
     }
 
+    @Test(arguments: [
+        (
+            1,
+            "1 put of a signal handler was lost, as no more than 32 can wait for the call that they interrupt: "
+                + "up to 1 outstanding buffer was put by the program."
+        ),
+        (
+            8,
+            "8 puts of signal handlers were lost, as no more than 32 can wait for the call that they interrupt: "
+                + "up to 8 outstanding buffers were put by the program."
+        ),
+    ])
+    func `Lost puts of handlers are told beside the leaks that come of them`(count: UInt64, note: String) throws {
+        var fixture = fixture
+        #expect(try !fixture.report().notes.contains { $0.contains("lost") })
+        fixture.builder.header.lostPuts = count
+        let report = try fixture.report()
+        #expect(report.recorder?.lostPuts == Int(count))
+        #expect(report.notes.contains(note), "\(report.notes)")
+    }
+
     @Test func `Findings that found no room keep the verdict from being healthy`() throws {
         var fixture = fixture
         fixture.builder.header.dropped.findings = 1

@@ -135,6 +135,66 @@ struct CaptureTests {
         #expect(recording.header.captureMismatches == 0)
     }
 
+    @Test("a job that is no task has no async parents where a task runs it, either")
+    func jobsWithinTasks() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            await CaptureProbe.takeAsyncPaths()
+            for isKept in [false, true] {
+                CaptureProbe.isKeeping.store(isKept, ordering: .relaxed)
+                for _ in 0..<20 { fixture_call_as_job(CaptureProbe.body) }
+            }
+            #if compiler(>=6.2)
+            await InlineActor.letGo()
+            #endif
+            exit(0)
+        }
+        let recording = try Recording(path: scratch.recording)
+        var asyncStacks = 0
+        var ends = 0
+        _ = recording.forEachLedgerRecord { _, record in
+            let stack = recording.stack(record.getStack) ?? []
+            // The resume function of the context that the job has below its frame pointer, which is none.
+            #expect(!stack.contains(0x5A5A | StackWord.asyncBit), "\(stack)")
+            let hasParents = stack.contains { $0 & StackWord.asyncBit != 0 }
+            if hasParents { asyncStacks += 1 }
+            guard record.request == InlineActor.endRequest else { return }
+            ends += 1
+            #expect(!hasParents, "\(stack)")
+        }
+        #expect(asyncStacks > 8)
+        #if compiler(>=6.2)
+        #expect(ends == 1)
+        #endif
+        #expect(recording.header.captureMismatches == 0)
+    }
+
+    @Test("a task that an executor runs within another one has parents of its own")
+    func tasksWithinTasks() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            await CaptureProbe.takeAsyncPaths()
+            let actor = InlineActor()
+            for _ in 0..<20 { await actor.run() }
+            exit(0)
+        }
+        let recording = try Recording(path: scratch.recording)
+        var parents: [UInt64: [[UInt64]]] = [:]
+        _ = recording.forEachLedgerRecord { _, record in
+            let stack = recording.stack(record.getStack) ?? []
+            parents[record.request, default: []].append(stack.filter { $0 & StackWord.asyncBit != 0 })
+        }
+        let before = try #require(parents[InlineActor.beforeRequest])
+        let within = try #require(parents[InlineActor.withinRequest])
+        let after = try #require(parents[InlineActor.afterRequest])
+        #expect(before.count == 20 && within.count == 20 && after.count == 20)
+        for stack in before + after { #expect(stack.count > 1 && stack == before[0]) }
+        for stack in within { #expect(!stack.contains(before[0][0])) }
+        #expect(recording.header.captureMismatches == 0)
+    }
+
     @Test("many threads at once, and a thread's first function that uses the pool itself")
     func threads() async throws {
         let scratch = ScratchDirectory()
@@ -248,3 +308,38 @@ private actor EndsInIsolation {
     }
 }
 #endif
+
+/// Runs each job where it is enqueued, in the middle of whatever enqueues it.
+private final class InlineExecutor: SerialExecutor {
+    func enqueue(_ job: consuming ExecutorJob) {
+        UnownedJob(job).runSynchronously(on: asUnownedSerialExecutor())
+    }
+}
+
+private actor InlineActor {
+    static let beforeRequest: UInt64 = 601
+    static let withinRequest: UInt64 = 602
+    static let afterRequest: UInt64 = 603
+    static let endRequest: UInt64 = 604
+
+    private let executor = InlineExecutor()
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
+    /// Keeps a buffer of each request, the second one in a task that runs where it is made.
+    func run() {
+        _ = getBuffer(Int(Self.beforeRequest))
+        Task { self.runWithin() }
+        _ = getBuffer(Int(Self.afterRequest))
+    }
+
+    private func runWithin() { _ = getBuffer(Int(Self.withinRequest)) }
+
+    #if compiler(>=6.2)
+    isolated deinit { _ = getBuffer(Int(Self.endRequest)) }
+
+    /// The last one to hold the actor is a task elsewhere, so that the end is a job on the actor's executor.
+    static func letGo() async { await hold(InlineActor()) }
+
+    @inline(never) private static func hold(_ actor: InlineActor) async { await Task.yield() }
+    #endif
+}

@@ -8,6 +8,9 @@ import MempoolRecording
 import Synchronization
 import Testing
 
+/// fork(2), which Swift does not import because most programs must not use it.
+@_silgen_name("fork") private func forkProcess() -> pid_t
+
 /// Where the recorder's file is open in this process.
 private func descriptor(of path: String) -> CInt? {
     (3..<1024).first { number in
@@ -323,6 +326,85 @@ struct RecorderHostTests {
             fixture_watch_ftruncate { _ in _exit(cmempool_enter() ? 97 : 0) }
             exit(98)
         }
+    }
+
+    @Test("a handler that ends the process amid a call of the pool's ends the recording as well")
+    func exitAmidCall() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(23), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            record("full,exitcode=23,recording=\(path)")
+            leakHere(1)
+            InterruptedCalls.around { exit(0) }
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 1 finding from 1 place when "), "\(text)")
+        let header = try Recording(path: path).header
+        #expect(header.flags & RecordingHeader.cleanExitFlag != 0 && header.exitStatus == 0)
+    }
+
+    @Test("one that does so amid a lock leaves the recording of a process that died, but no process that waits")
+    func exitAmidLock() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(7)) { [path = path as String] in
+            alarm(60)
+            record("full,quiet,exitcode=23,recording=\(path)")
+            leakHere(1)
+            // Space for another pool is reserved with the lock held that the end of the recording needs.
+            fixture_watch_fallocate { _ in exit(7) }
+            let pools = (0..<1_000).map { _ in BufferPool() }
+            exit(CInt(90 + pools.count % 2))
+        }
+        let recording = try Recording(path: path)
+        #expect(recording.header.flags & RecordingHeader.cleanExitFlag == 0)
+        #expect(outstanding(recording) == 1)
+    }
+
+    @Test("puts of handlers that find no room are counted, and said where their buffers are listed as leaks")
+    func lostPuts() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            record("full,recording=\(path)")
+            let buffers = (0..<Int(CMEMPOOL_DEFERRED_PUTS) + 3).map { _ in getBuffer(100) }
+            // As a handler does that interrupts this thread inside of the pool.
+            InterruptedCalls.around { buffers.forEach(putBuffer) }
+            must(getStats().lostPuts == 3 && getStats().inUse == 3)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(
+            text.contains(
+                "mempool: lost puts of signal handlers: 3; as many of the leaks may be theirs, as no more than 32 can wait for"
+                    + " an interrupted call\n"), "\(text)")
+        let recording = try Recording(path: path)
+        #expect(recording.header.lostPuts == 3)
+        #expect(outstanding(recording) == 3)
+    }
+
+    @Test("lost puts are not mentioned where nothing leaked, and are none of a forked child's")
+    func lostPutsWithoutLeaks() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            record("full,recording=\(path)")
+            let buffers = (0..<Int(CMEMPOOL_DEFERRED_PUTS) + 1).map { _ in getBuffer(100) }
+            let child = forkProcess()
+            InterruptedCalls.around { buffers.forEach(putBuffer) }
+            must(getStats().lostPuts == 1)
+            if child == 0 { _exit(0) }
+            var status: CInt = 0
+            waitpid(child, &status, 0)
+            putBuffer(buffers[buffers.count - 1])
+            exit(status)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(!text.contains("lost puts"), "\(text)")
+        #expect(try Recording(path: path).header.lostPuts == 1)
     }
 
     @Test("handlers use the pool of a thread that asks the recorder and makes mistakes")

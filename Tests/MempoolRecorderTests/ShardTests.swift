@@ -12,6 +12,9 @@ private func debug(_ settings: String) { setenv("MEMPOOL_DEBUG", settings, 1) }
 /// Threads meet here with what they hold; each arrival counts one.
 private let arrived = Atomic(0)
 
+/// Of the destructor of the threads that begin with the pool at their end.
+nonisolated(unsafe) private var lastKey = pthread_key_t()
+
 private func meet(_ count: Int) {
     arrived.add(1, ordering: .acquiringAndReleasing)
     while arrived.load(ordering: .acquiring) < count { sched_yield() }
@@ -41,6 +44,33 @@ struct ShardTests {
         // Each thread learns where its stack begins, and needs the unwinder for new stacks only.
         if !fixture_is_sanitized() { #expect(recording.header.slowCaptures == 0) }
         #expect(recording.header.captureMismatches == 0)
+    }
+
+    @Test("threads that get their first buffer in their last destructor leave their counters to others")
+    func lastDestructors() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,recording=\(path)")
+            // The recorder's key comes first, so that this one's destructor runs after its.
+            putBuffer(getBuffer(100))
+            let isMade = pthread_key_create(&lastKey) { value in
+                let round = Int(bitPattern: value)
+                if round < 4 {
+                    pthread_setspecific(lastKey, UnsafeRawPointer(bitPattern: round + 1))
+                } else {
+                    putBuffer(getBuffer(100))
+                }
+            }
+            let isRun = fixture_run_threads(500, 5) { _ in
+                pthread_setspecific(lastKey, UnsafeRawPointer(bitPattern: 1))
+            }
+            exit(isMade == 0 && isRun ? 0 : 1)
+        }
+        let recording = try Recording(path: scratch.recording)
+        let row = try smallest(scratch.recording)
+        #expect(row.gets == 501 && row.puts == 501)
+        // A page each, and 36 KiB of memory beside it.
+        #expect(recording.header[.shards].published < 150)
     }
 
     @Test("threads that are killed leave exact counters")

@@ -77,16 +77,33 @@ import Testing
         #expect(text.contains("mempool: a buffer of \(size) bytes was asked for; sizes are 0 to 140737488351232"))
     }
 
-    @Test func `What is too much to wait is lost to the pool, and no more`() {
+    @Test func `What is too much to wait is lost to the pool and counted, and no more`() {
         let limit = Int(CMEMPOOL_DEFERRED_PUTS)
+        // As the manual pages and the reports have it.
+        #expect(limit == 32)
         let pool = BufferPool()
         let large = (16 << 20) + 1
         // Oversized, as these take the slow path with and without a recorder.
         let buffers = (0..<(limit + 2)).map { _ in pool.get(large) }
         interrupted { for buffer in buffers { pool.put(buffer) } }
         #expect(pool.stats().discards.oversized == UInt64(limit))
+        #expect(pool.stats().lostPuts == 2)
         for buffer in buffers.suffix(2) { pool.put(buffer) }
         #expect(pool.stats().discards.oversized == UInt64(limit + 2))
+        #expect(pool.stats().lostPuts == 2)
+    }
+
+    @Test func `Lost puts count in the pool that they were made in`() {
+        let (pool, other) = (BufferPool(), BufferPool())
+        let limit = Int(CMEMPOOL_DEFERRED_PUTS)
+        let buffers = (0..<limit).map { _ in pool.get((16 << 20) + 1) }
+        let last = other.get((16 << 20) + 1)
+        interrupted {
+            buffers.forEach(pool.put)
+            other.put(last)
+        }
+        #expect(pool.stats().lostPuts == 0 && other.stats().lostPuts == 1)
+        other.put(last)
     }
 
     @Test func `A pool that zeroes gives a handler zeros`() throws {

@@ -33,6 +33,41 @@ private func useLate(_ value: UnsafeMutableRawPointer?) {
     pthread_setspecific(lateKey, value)
 }
 
+/// Of the destructor of the tests with threads that begin with the pool at their end.
+nonisolated(unsafe) private var lastKey = pthread_key_t()
+nonisolated(unsafe) private var lastPool: BufferPool?
+
+/// The rounds in which the C library calls destructors.
+private let destructorRounds = 4
+
+/// Uses the pool in the last round only; `value` is the number of the round.
+private func useLast(_ value: UnsafeMutableRawPointer?) {
+    let round = Int(bitPattern: value)
+    if round < destructorRounds {
+        pthread_setspecific(lastKey, UnsafeRawPointer(bitPattern: round + 1))
+    } else if let lastPool {
+        // Of a bucket of which a thread takes one buffer at a time, also from the shelf.
+        lastPool.put(lastPool.get(2_000_000))
+    }
+}
+
+/// Runs a thread on a stack of its own, where its thread-local storage lies as well, and takes that memory away when it has ended.
+/// False if there can be none.
+private func runOnVanishingStack(_ body: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer?) -> Bool
+{
+    let byteCount = 1 << 20
+    var attributes = pthread_attr_t()
+    var thread = pthread_t()
+    guard let stack = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+        stack != MAP_FAILED, pthread_attr_init(&attributes) == 0,
+        pthread_attr_setstack(&attributes, stack, byteCount) == 0,
+        pthread_create(&thread, &attributes, body, nil) == 0, pthread_join(thread, nil) == 0
+    else { return false }
+    pthread_attr_destroy(&attributes)
+    // Not unmapped: nothing else may come to lie there.
+    return mprotect(stack, byteCount, PROT_NONE) == 0
+}
+
 @Suite struct ProcessTests {
     /// A handler may get and put while a recorder watches; the search of a put by address must not keep it from that.
     @Test(.timeLimit(.minutes(2))) func `Threads that put by address are interrupted by handlers that get and put`()
@@ -152,6 +187,89 @@ private func useLate(_ value: UnsafeMutableRawPointer?) {
             guard rounds == 4, lateRounds.caches.load(ordering: .relaxed) == 0 else { exit(3) }
             let stats = lateRounds.pool.stats()
             exit(stats.gets == 5 && stats.inUse == 0 && stats.allocations == 1 ? 0 : 4)
+        }
+    }
+
+    @Test func `The end of a pool leaves alone the memory of a thread that began with it in its last destructor`() async
+    {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            putBuffer(getBuffer(100))
+            lastPool = BufferPool()
+            // Made after the pool's own, so that this one's destructor runs last, and nobody tells of the end of the thread.
+            guard pthread_key_create(&lastKey, { useLast($0) }) == 0 else { exit(2) }
+            guard
+                runOnVanishingStack({ _ in
+                    pthread_setspecific(lastKey, UnsafeRawPointer(bitPattern: 1))
+                    return nil
+                })
+            else { exit(3) }
+            guard lastPool?.stats().gets == 1 else { exit(4) }
+            lastPool = nil
+            exit(0)
+        }
+    }
+
+    @Test func `A thread goes on with a pool whose number another pool had`() async throws {
+        // The caches of threads outlive their pool; what they say of buckets is another pool's then.
+        let layouts = [[512, 4096], [512], [100, 512, 4096, 65536], [512, 4096]]
+        for zeroing in [Zeroing.never, .onPut] {
+            for capacities in layouts {
+                var configuration = PoolConfiguration(name: "numbers", zeroing: zeroing)
+                configuration.layout = try BucketLayout(capacities: capacities)
+                let pool = try BufferPool(configuration: configuration)
+                onThreads(2) { _ in
+                    for size in [1, 512, 513, 5000, 70_000] {
+                        let buffers = (0..<70).map { _ in pool.get(size) }
+                        buffers.forEach(pool.put)
+                    }
+                }
+                for size in [1, 512, 513, 5000, 70_000] { pool.put(pool.get(size)) }
+                let stats = pool.stats()
+                #expect(stats.inUse == 0 && stats.gets == stats.puts)
+                #expect(stats.discarded == stats.oversized)
+            }
+        }
+    }
+
+    @Test func `What threads kept that nobody tells the end of comes back to the pool`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            putBuffer(getBuffer(100))
+            let pool = BufferPool()
+            lastPool = pool
+            guard pthread_key_create(&lastKey, { useLast($0) }) == 0 else { exit(2) }
+            for _ in 0..<500 {
+                onThreads(1) { _ in pthread_setspecific(lastKey, UnsafeRawPointer(bitPattern: 1)) }
+            }
+            let stats = pool.stats()
+            guard stats.gets == 500, stats.inUse == 0 else { exit(3) }
+            // Each of them kept its buffer; some of these are always on their way back.
+            exit(stats.allocations < 150 ? 0 : 4)
+        }
+    }
+
+    @Test func `A child goes on with the caches that its thread had before many threads more`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            let buffers = (0..<10).map { _ in getBuffer(100) }
+            buffers.forEach(putBuffer)
+            let cache = cmempool_owned_cache(0)
+            let child = forkProcess()
+            if child == 0 {
+                alarm(20)
+                // More caches than are made between two looks for those of threads that are gone.
+                let isDone = Atomic<Int>(0)
+                onThreads(200) { _ in
+                    putBuffer(getBuffer(100))
+                    isDone.add(1, ordering: .relaxed)
+                    while isDone.load(ordering: .relaxed) < 200 { usleep(100) }
+                }
+                _exit(cache != nil && cmempool_owned_cache(0) == cache && getStats().inUse == 0 ? 0 : 3)
+            }
+            var status: CInt = 0
+            waitpid(child, &status, 0)
+            exit(status == 0 ? 0 : 4)
         }
     }
 

@@ -36,6 +36,29 @@ struct RawTests {
         #expect(pool.stats().discarded == 3 && pool.stats().discards.oversized == 2)
     }
 
+    @Test("each of many oversized buffers is found by its address, from its first byte to its last")
+    func manyOversized() {
+        let pool = BufferPool()
+        let size = (16 << 20) + 1
+        let capacity = (16 << 20) + 4096
+        let all = (0..<500).map { _ in pool.getRaw(size) }
+        // Neither the order of the gets nor that of the addresses.
+        let order = all.indices.map { $0 * 211 % all.count }
+        for (count, index) in order.enumerated() {
+            guard let address = all[index].baseAddress else { return #expect(Bool(false)) }
+            // Slices, too, belong to the buffer that they lie in; what lies behind the last byte does not.
+            switch count % 4 {
+            case 1: pool.putRaw(address + 1)
+            case 2: pool.putRaw(address + 4096)
+            case 3: pool.putRaw(address + capacity - 1)
+            default: pool.putRaw(address)
+            }
+            #expect(pool.stats().discards.oversized == UInt64(count + 1))
+        }
+        #expect(Set(order).count == all.count)
+        #expect(pool.stats().discarded == 500)
+    }
+
     @Test("plain and raw forms mix")
     func mixed() {
         let buffer = pool.get(1000)

@@ -57,9 +57,13 @@ typedef struct cmempool_cache {
     cmempool_vacancies *_Nonnull vacancies;
     /// By bit width of a size less one: the first bucket that may serve it, as the inlined get sees it. While gets are
     /// sampled it sees the empty magazine behind the last everywhere, and so leaves its path.
-    uint8_t first_buckets[72];
+    uint8_t first_buckets[68];
     /// The same, always as it is.
-    uint8_t own_buckets[72];
+    uint8_t own_buckets[68];
+    /// Of the thread, as the kernel has it.
+    uint32_t thread_id;
+    /// Whether the pool has ended: the magazines are empty and closed, and the thread makes another cache when it needs one.
+    uint32_t is_retired;
     cmempool_magazine magazines[];
 } cmempool_cache;
 
@@ -72,7 +76,7 @@ typedef struct cmempool_deferred_put {
     uint32_t pool;
 } cmempool_deferred_put;
 
-/// The most puts that wait for one call; a handler that makes more loses them.
+/// The most puts that wait for one call; what handlers put beyond them is lost, and counted.
 #define CMEMPOOL_DEFERRED_PUTS 32
 
 /// One thread's caches by pool index.
@@ -246,8 +250,14 @@ CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_c
 bool cmempool_register_thread(cmempool_thread *_Nonnull thread);
 /// Implemented by the pool: returns the thread's magazines.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
+/// Whether the kernel knows of no thread with this identifier in the process any more: one that had it has ended. False also if
+/// another one got the identifier meanwhile.
+bool cmempool_is_thread_gone(intptr_t process_id, uint32_t thread_id);
 /// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
+/// Runs `body` on a thread of its own and waits for its end, `limit_milliseconds` at most; false if it has not come by then, or if
+/// there can be no thread. Once in a process.
+bool cmempool_run_apart(void (*_Nonnull body)(void), uint32_t limit_milliseconds);
 /// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
                           void (*_Nonnull in_child)(void));
@@ -292,6 +302,9 @@ CMEMPOOL_INLINE bool cmempool_leave(void) {
     return false;
 }
 
+/// Whether the thread is inside of the pool.
+CMEMPOOL_INLINE bool cmempool_is_inside(void) { return cmempool_this_thread.is_inside; }
+
 /// Around code of the program that the pool calls from inside, and that may use it as from outside.
 CMEMPOOL_INLINE uint32_t cmempool_step_out(void) {
     uint32_t was_inside = cmempool_this_thread.is_inside;
@@ -300,8 +313,13 @@ CMEMPOOL_INLINE uint32_t cmempool_step_out(void) {
 }
 CMEMPOOL_INLINE void cmempool_step_in(uint32_t was_inside) { cmempool_this_thread.is_inside = was_inside; }
 
-/// Keeps a put for the interrupted call. False if there is no room.
+/// Keeps a put for the interrupted call. False if there is no room: the put is lost.
 bool cmempool_defer_put(const cmempool_deferred_put *_Nonnull put);
+/// Where a recorder counts lost puts; null without one.
+extern uint64_t *_Nullable cmempool_lost_put_counter;
+CMEMPOOL_INLINE void cmempool_set_lost_put_counter(uint64_t *_Nonnull counter) { cmempool_lost_put_counter = counter; }
+/// Has the recorder, if there is one, count a lost put. Async-signal-safe.
+void cmempool_record_lost_put(void);
 /// Takes the oldest kept put; false if there is none. For a thread inside of the pool.
 bool cmempool_take_deferred(cmempool_deferred_put *_Nonnull put);
 /// Remembers memory that a handler mapped; false if there is no room. Async-signal-safe, any thread.
@@ -597,10 +615,18 @@ typedef struct cmempool_recorded_thread {
     uint8_t root_failures;
     /// Set while a new stack is entered: a signal handler that captures meanwhile must not enter one.
     bool is_entering;
+    /// Whether this is in the list of those that threads have; and whether the thread that had it has told its end.
+    bool is_listed;
+    bool has_ended;
+    /// Of the thread, as the kernel has it.
+    uint32_t thread_id;
     uint64_t root_frames[CMEMPOOL_ROOT_FRAMES];
     /// By pool; made by the recorder.
     cmempool_counters counters[CMEMPOOL_CACHED_POOLS];
-    struct cmempool_recorded_thread *_Nullable next_free;
+    /// Among those that threads have, or among those that none has.
+    struct cmempool_recorded_thread *_Nullable next;
+    /// In the former list: what leads to this one.
+    struct cmempool_recorded_thread *_Nullable *_Nullable link;
 } cmempool_recorded_thread;
 
 /// Null before the thread's first capture and after its end.

@@ -33,6 +33,8 @@ void fixture_call_deep(fixture_body _Nonnull body, void *_Nullable context, int 
 bool fixture_run_threads(int count, int at_once, fixture_body _Nonnull body);
 /// Has the next calls of `fallocate` fail as if a signal had arrived.
 void fixture_interrupt_fallocate(int times);
+/// Has `body` called before the next call of `fallocate`.
+void fixture_watch_fallocate(fixture_body _Nonnull body);
 /// Has `body` called before each `ftruncate` from here on.
 void fixture_watch_ftruncate(fixture_body _Nonnull body);
 

@@ -34,12 +34,13 @@ extension Recorder {
         if dropped > 0, !options.isQuiet {
             // Without this line, silence would look like health.
             printLine(
-                "\(dropped) gets found no room in the recording and are not checked: the ledger or the disk is full")
+                "\(dropped) \(dropped == 1 ? "get" : "gets") found no room in the recording and \(dropped == 1 ? "is" : "are")"
+                    + " not checked: the ledger or the disk is full")
         }
         guard !groups.isEmpty else {
             if outstanding > 0, !options.isQuiet {
                 printLine(
-                    "\(outstanding) buffers are outstanding, and none of those that were sampled;"
+                    "\(outstanding) \(outstanding == 1 ? "buffer is" : "buffers are") outstanding, and none of those that were sampled;"
                         + " MEMPOOL_DEBUG=full names where each was got")
             }
             // A file somebody asked for stays; others would only pile up.

@@ -185,8 +185,8 @@ extension TextReporter {
 
     /// Frames with their places in a column of their own.
     ///
-    /// Frames below the last one of the user that has a line are only counted, and thunks are left out: nobody wrote them. JSON has
-    /// all.
+    /// Frames below the last one of the user that has a line are only counted, and so are most of many that the system has in
+    /// between, as `qsort` does. Thunks are left out: nobody wrote them. JSON has all.
     private static func addStack(_ stack: [Frame], site: Frame?, to canvas: inout TextCanvas) {
         let lastUser = stack.lastIndex { $0.isUserCode } ?? stack.count - 1
         let shown = stack.prefix(lastUser + 1).filter { !$0.isCompilerGenerated }
@@ -197,7 +197,12 @@ extension TextReporter {
         let most = canvas.style.width / 2
         let column = names.map(\.count).filter { $0 <= most }.max() ?? 0
         var isSiteMarked = false
-        for (frame, name) in zip(shown, names) {
+        let counted = runsOfSystem(in: shown)
+        for (index, (frame, name)) in zip(shown, names).enumerated() {
+            if let run = counted.first(where: { $0.contains(index) }) {
+                if index == run.lowerBound { addCount(run.count, "of the system", to: &canvas) }
+                continue
+            }
             let isSite = !isSiteMarked && frame == site
             if isSite { isSiteMarked = true }
             let mark = isSite ? canvas.glyph("➜ ", "> ") : "  "
@@ -218,11 +223,27 @@ extension TextReporter {
         if !hidden.isEmpty {
             // The program's own are among them where it was built without debug information.
             let whose = hidden.allSatisfy(\.isSystem) ? "of the system" : "without lines"
-            canvas.line(
-                "       "
-                    + canvas.paint(
-                        canvas.glyph("… ", "... ") + "\(Sentences.plural(hidden.count, "frame")) \(whose)", .faint)
-            )
+            addCount(hidden.count, whose, to: &canvas)
         }
+    }
+
+    /// Frames of the system that follow each other and are all shown; of more, only the first and the last one are.
+    private static let systemRunLimit = 4
+
+    /// The frames that are counted instead of shown.
+    private static func runsOfSystem(in frames: [Frame]) -> [Range<Int>] {
+        var runs: [Range<Int>] = []
+        var start = 0
+        for index in 0...frames.count where index == frames.count || !frames[index].isSystem {
+            if index - start > systemRunLimit { runs.append(start + 1..<index - 1) }
+            start = index + 1
+        }
+        return runs
+    }
+
+    private static func addCount(_ count: Int, _ whose: String, to canvas: inout TextCanvas) {
+        canvas.line(
+            "       "
+                + canvas.paint(canvas.glyph("… ", "... ") + "\(Sentences.plural(count, "frame")) \(whose)", .faint))
     }
 }

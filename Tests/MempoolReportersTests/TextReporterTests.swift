@@ -85,6 +85,21 @@ struct TextReporterTests {
         }
     }
 
+    @Test(arguments: [(4, []), (5, ["       … 3 frames of the system"]), (13, ["       … 11 frames of the system"])])
+    func `Many frames that the system has in between are counted, but for the first and the last`(
+        count: Int, expected: [Substring]
+    ) {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        let sort = (0..<count).map { Frame(function: "sort\($0)", module: "libc.so.6", isSystem: true) }
+        leak.stacks.get = [SampleReports.read] + sort + [SampleReports.read]
+        report.findings = [leak]
+        let lines = TextReporter.render(report, style: TextStyle()).split(separator: "\n")
+        #expect(lines.filter { $0.contains("…") } == expected)
+        #expect(lines.count { $0.contains("  sort") } == min(count, 4) - (count > 4 ? 2 : 0))
+        #expect(lines.contains { $0.contains("  sort0 ") } && lines.contains { $0.contains("  sort\(count - 1) ") })
+    }
+
     @Test func `Frames that are only counted are called the system's only if they are`() {
         var report = SampleReports.healthy()
         var leak = SampleReports.leak()

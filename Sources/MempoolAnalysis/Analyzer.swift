@@ -32,7 +32,9 @@ package enum Analyzer {
         }
         let adviser = AdviceBuilder(pools: pools)
         var groups = RecordedGroups(
-            recording: recording, ending: ending, advisedRows: adviser.rows, limits: limits)
+            recording: recording, ending: ending,
+            observedEndTime: options.observedEndTimes[Int(recording.header.processID)], advisedRows: adviser.rows,
+            limits: limits)
         groups.collect()
         let names = symbolizer.name(groups.words, in: recording.modules)
         let stacks = NamedStacks(words: groups.stacks, names: names, modules: recording.modules)

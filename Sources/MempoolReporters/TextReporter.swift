@@ -64,7 +64,7 @@ package enum TextReporter {
                 ending = process.ending.isReplaced ? "was replaced by another program" : "did not end in order"
             }
         }
-        let time = process.ending.kind == .running ? "recorded for" : "after"
+        let time = process.ending.kind == .running || process.ending.isUnseen ? "recorded for" : "after"
         let command = canvas.clean(process.commandLine.isEmpty ? process.executable : process.commandLine)
         // A command line may be as long as it likes.
         let shown = command.count > 120 ? command.prefix(117) + "..." : command[...]

@@ -158,6 +158,19 @@ struct TextReporterTests {
         #expect(text.contains("  Capture was slow: 501 stacks pass through code without frame pointers"))
     }
 
+    @Test func `Times of a program whose end nobody saw are counted from what was recorded last`() {
+        var report = SampleReports.findings()
+        let style = TextStyle(width: 1000)
+        #expect(TextReporter.render(report, style: style).contains(" before the end"))
+        report.process?.ending = ProcessEnding(kind: .died)
+        var text = TextReporter.render(report, style: style)
+        #expect(text.contains(" did not end in order, recorded for "))
+        #expect(text.contains(" before the recording's end") && !text.contains(" before the end"))
+        report.process?.ending = ProcessEnding(kind: .died, signal: 9)
+        text = TextReporter.render(report, style: style)
+        #expect(text.contains(" was killed by signal 9, after ") && text.contains(" before the end"))
+    }
+
     @Test func `How much was checked is told in words`() {
         var report = SampleReports.healthy()
         let style = TextStyle(width: 1000)

@@ -115,7 +115,9 @@ package enum Analyzer {
             return (
                 .inconclusive,
                 "Nothing found, but \(Sentences.plural(recorder.dropped.ledger, "get")) did not fit into the recording. "
-                    + "Raise max-ledger and run again."
+                    // Stacks run short long after the ledger, unless it is the disk that is full.
+                    + (recorder.dropped.stacks > 0
+                        ? "Record to a larger disk and run again." : "Raise max-ledger and run again.")
             )
         }
         if recorder.dropped.findings > 0 {

@@ -88,7 +88,7 @@ package enum TextReporter {
         addCoverage(recorder, to: &canvas)
         let dropped = recorder.dropped
         let parts: [(Int, String)] = [
-            (dropped.ledger, "gets beyond max-ledger"), (dropped.stacks, "stacks"), (dropped.findings, "findings"),
+            (dropped.ledger, "gets"), (dropped.stacks, "stacks"), (dropped.findings, "findings"),
             (dropped.strings, "texts"), (dropped.modules, "modules"), (dropped.pools, "pools"),
             (dropped.contexts, "scopes and notes"),
         ]

@@ -398,8 +398,18 @@ struct AnalyzerTests {
         builder.header.dropped.ledger = 12
         let report = try report(builder)
         #expect(report.verdict == .inconclusive)
-        #expect(report.verdictReason.contains("12 gets did not fit"))
+        #expect(
+            report.verdictReason.hasSuffix("12 gets did not fit into the recording. Raise max-ledger and run again."))
         #expect(report.recorder?.dropped.ledger == 12)
+    }
+
+    @Test func `A full disk is told from a full ledger by what else did not fit`() throws {
+        var builder = builder()
+        builder.header.dropped.ledger = 12
+        builder.header.dropped.stacks = 24
+        #expect(
+            try report(builder).verdictReason.hasSuffix(
+                "12 gets did not fit into the recording. Record to a larger disk and run again."))
     }
 
     @Test func `The time of an end that was seen counts, and not the last that was recorded`() throws {

@@ -179,7 +179,8 @@ package enum TextReporter {
             canvas.paragraph(
                 "Capture was slow: \(Sentences.grouped(recorder.slowCaptures)) stacks pass through code without frame pointers, "
                     + "or lie on a coroutine's or a signal's stack, so each had to be unwound. Stacks are right, gets and puts take "
-                    + "longer. Compile with -Xcc -fno-omit-frame-pointer, or C with -fno-omit-frame-pointer; SwiftPM does.",
+                    + "longer. Libraries of the system are such code, as qsort() is; what SwiftPM builds is not, and other C is not if it is "
+                    + "compiled with -fno-omit-frame-pointer.",
                 indent: "  ", .doubtful
             )
         }

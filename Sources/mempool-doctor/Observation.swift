@@ -106,7 +106,8 @@ struct Observer {
                 executable: process.executable,
                 name: process.arguments[0].text,
                 end: outcome.end,
-                debugOptions: debugOptions
+                debugOptions: debugOptions,
+                directory: place.folder
             )
             diagnoses = [(nil, Diagnosis(failure: reason))]
         }

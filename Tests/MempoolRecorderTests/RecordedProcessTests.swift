@@ -149,6 +149,24 @@ struct RecordedProcessTests {
         #expect(text.contains("mempool: files, lines and stacks: mempool-doctor report \(path)\n"))
     }
 
+    @Test("one buffer that was not watched and one get without room are told as one")
+    func singular() async throws {
+        var result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("sampled,sample=1000000")
+            leak(100)
+            exit(0)
+        }
+        var text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 1 buffer is outstanding, and none of those that were sampled;"), "\(text)")
+        result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("full,max-ledger=1")
+            leak(100)
+            exit(0)
+        }
+        text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 1 get found no room in the recording and is not checked: "), "\(text)")
+    }
+
     @Test("the block names what somebody wrote, and neither what a macro nor what the runtime made")
     func blockOfGlue() async throws {
         let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {

@@ -347,7 +347,11 @@ bool cmempool_function_name(uint64_t program_counter, char *name, size_t name_by
     unw_word_t offset;
     if (READ_REGISTERS(&context) != 0 || init_local(&cursor, &context) != 0) return false;
     if (set_register(&cursor, UNW_REG_IP, program_counter) != 0) return false;
-    return get_name(&cursor, name, name_bytes, &offset) == 0;
+    if (get_name(&cursor, name, name_bytes, &offset) != 0) return false;
+    // In a stripped library libunwind takes the nearest exported function below, however short that is. The loader knows those
+    // with their sizes, and has just said that the address is in none.
+    void *start = (void *)(program_counter - offset);
+    return !(dladdr(start, &info) && info.dli_saddr == start);
 }
 
 // Exported by the Swift runtime; the result is allocated with malloc.

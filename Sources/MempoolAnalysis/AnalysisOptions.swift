@@ -17,9 +17,15 @@ package struct AnalysisOptions: Sendable {
     /// How processes ended, by their number, as far as the caller saw it. Only the end of the process that wrote the recording
     /// counts; a recording may be that of somebody else's child.
     package var observedEnds: [Int: ObservedEnd] = [:]
+    /// When they ended, nanoseconds of the clock that recordings use. A program that was killed has recorded only when it used the
+    /// pool last, which may be hours before.
+    package var observedEndTimes: [Int: UInt64] = [:]
     /// Whether the caller watches no longer. What a process that still runs has in use is then no leak, and nothing found is not
     /// healthy: else the verdict would depend on the moment.
     package var observationHasEnded = false
 
     package init() {}
+
+    /// What time it is on the clock that recordings use, nanoseconds.
+    package static func now() -> UInt64 { ProcessState.coarseMonotonicNow() }
 }

@@ -32,7 +32,9 @@ package enum Analyzer {
         }
         let adviser = AdviceBuilder(pools: pools)
         var groups = RecordedGroups(
-            recording: recording, ending: ending, advisedRows: adviser.rows, limits: limits)
+            recording: recording, ending: ending,
+            observedEndTime: options.observedEndTimes[Int(recording.header.processID)], advisedRows: adviser.rows,
+            limits: limits)
         groups.collect()
         let names = symbolizer.name(groups.words, in: recording.modules)
         let stacks = NamedStacks(words: groups.stacks, names: names, modules: recording.modules)
@@ -113,7 +115,9 @@ package enum Analyzer {
             return (
                 .inconclusive,
                 "Nothing found, but \(Sentences.plural(recorder.dropped.ledger, "get")) did not fit into the recording. "
-                    + "Raise max-ledger and run again."
+                    // Stacks run short long after the ledger, unless it is the disk that is full.
+                    + (recorder.dropped.stacks > 0
+                        ? "Record to a larger disk and run again." : "Raise max-ledger and run again.")
             )
         }
         if recorder.dropped.findings > 0 {

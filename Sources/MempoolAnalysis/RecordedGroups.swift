@@ -95,8 +95,15 @@ struct RecordedGroups {
     /// Users of a row that advice names, those with the most buffers.
     static let userLimit = 3
 
-    init(recording: Recording, ending: ProcessEnding, advisedRows: Set<PoolRow> = [], limits: Limits = Limits()) {
+    /// When the process ended, if somebody saw that.
+    let observedEndTime: UInt64?
+
+    init(
+        recording: Recording, ending: ProcessEnding, observedEndTime: UInt64? = nil, advisedRows: Set<PoolRow> = [],
+        limits: Limits = Limits()
+    ) {
         self.recording = recording
+        self.observedEndTime = observedEndTime
         self.limits = limits
         self.ending = ending
         self.advisedRows = advisedRows
@@ -144,7 +151,8 @@ struct RecordedGroups {
         let header = recording.header
         switch ending.kind {
         case .exited where header.endMonotonic >= header.startMonotonic: return header.endMonotonic
-        case .exited, .died: return max(header.lastMonotonic, latest, header.startMonotonic)
+        case .exited, .died:
+            return max(observedEndTime ?? 0, header.lastMonotonic, latest, header.startMonotonic)
         case .running where ending.isSnapshot: return max(header.lastMonotonic, latest, header.startMonotonic)
         case .running: return max(ProcessState.coarseMonotonicNow(), header.lastMonotonic, header.startMonotonic)
         }

@@ -104,6 +104,9 @@ package struct ProcessEnding: Codable, Equatable, Sendable {
     /// Whether the process went on as another program, which has a recording of its own.
     package var isReplaced = false
 
+    /// Whether nobody saw the end, so that times are counted from the last thing that was recorded.
+    package var isUnseen: Bool { kind == .died && status == nil && signal == nil && !isReplaced }
+
     package init(
         kind: Kind, status: Int? = nil, signal: Int? = nil, isSnapshot: Bool = false, isReplaced: Bool = false
     ) {

@@ -64,7 +64,8 @@ extension Recorder {
         if dropped > 0, !options.isQuiet {
             // Without this line, silence would look like health.
             printLine(
-                "\(dropped) gets found no room in the recording and are not checked: the ledger or the disk is full")
+                "\(dropped) \(dropped == 1 ? "get" : "gets") found no room in the recording and \(dropped == 1 ? "is" : "are")"
+                    + " not checked: the ledger or the disk is full")
         }
         let lost = file.header.pointee.lostPuts
         if lost > 0, outstanding > 0 || groups.contains(where: { $0.kind == nil }), !options.isQuiet {
@@ -76,7 +77,7 @@ extension Recorder {
         guard !groups.isEmpty else {
             if outstanding > 0, !options.isQuiet {
                 printLine(
-                    "\(outstanding) buffers are outstanding, and none of those that were sampled;"
+                    "\(outstanding) \(outstanding == 1 ? "buffer is" : "buffers are") outstanding, and none of those that were sampled;"
                         + " MEMPOOL_DEBUG=full names where each was got")
             }
             // A file somebody asked for stays; others would only pile up.
@@ -240,6 +241,8 @@ extension Recorder {
         guard stack > 0 else { return [] }
         let words = file.records(.stacks, as: UInt64.self) + Int(stack)
         var names: [String] = []
+        // Better than nothing: what is written inside of a macro is in a function that it made.
+        var glue: String?
         for index in 1...Int(words[0]) where names.count < limit {
             let word = words[index]
             let isAsync = word & StackWord.asyncBit != 0
@@ -250,15 +253,28 @@ extension Recorder {
             let name = Self.readable(mangled)
             // A scope's or a note's.
             if name.hasPrefix("Swift.TaskLocal.") { continue }
-            // Glue that the compiler or the runtime made has no line of its own.
-            if ["", "reabstraction", "partial", "protocol"].contains(name) || mangled.text(after: "completeTask") != nil
-            {
+            if Self.isGlue(name, mangled) {
+                if glue == nil, Self.isMangled(name) { glue = name }
                 continue
             }
             names.append((isAsync ? "async " : "") + name)
             if name == "main" { break }
         }
+        if names.isEmpty, let glue { return [glue] }
         return names
+    }
+
+    /// Whether the compiler, a macro or the runtime made a function, of whatever language: nobody looks for it.
+    private static func isGlue(_ name: String, _ mangled: String) -> Bool {
+        // A C function pointer to a closure is `@objc` here too. What macros make keeps its mangled name, or a part of it.
+        ["", "@objc", "reabstraction", "partial", "protocol"].contains(name) || isMangled(name)
+            || mangled.hasPrefix("_ZN5swift") || mangled == "swift_job_run"
+            || mangled.text(after: "completeTask") != nil
+    }
+
+    /// Whether a name, or a part of it, is still as the compiler writes it.
+    private static func isMangled(_ name: String) -> Bool {
+        zip(name.utf8, name.utf8.dropFirst()).contains { $0 == UInt8(ascii: "$") && $1 == UInt8(ascii: "s") }
     }
 
     private static func functionName(_ address: UInt64) -> String? {
@@ -292,7 +308,8 @@ extension Recorder {
             name = name.text(after: marker) ?? name
         }
         let isClosure = name.hasPrefix("closure #")
-        if isClosure { name = name.text(after: " in ", isFirst: true) ?? name }
+        // A closure in a closure is named after the function around both.
+        while name.hasPrefix("closure #"), let outer = name.text(after: " in ", isFirst: true) { name = outer }
         if name.hasPrefix("static ") { name = name.dropFirst("static ".count) }
         return (isClosure ? "closure in " : "") + withoutParameters(name)
     }

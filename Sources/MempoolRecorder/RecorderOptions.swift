@@ -52,10 +52,28 @@ package struct RecorderOptions: Sendable, Equatable {
     /// Reads the text of the variable; an empty one gives the defaults.
     package init(parsing text: String, defaultLevel: RecorderLevel) {
         level = defaultLevel
-        for item in text.split(separator: ",") {
+        for item in Self.entries(of: text) {
             let parts = item.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
             apply(key: parts[0], value: parts.count > 1 ? parts[1] : nil)
         }
+    }
+
+    /// The entries of the list, without the blanks that a reader likes behind a comma.
+    package static func entries(of text: String) -> [Substring] {
+        text.split(separator: ",").compactMap { item in
+            guard let first = item.firstIndex(where: { $0 != " " }), let last = item.lastIndex(where: { $0 != " " })
+            else { return nil }
+            return item[first...last]
+        }
+    }
+
+    /// Whether something is asked for that only a recorder can do, but no level: then nothing comes of it where the default level
+    /// is off.
+    package static func lacksLevel(_ text: String) -> Bool {
+        // `quiet` is right for every program, and so for those that record nothing.
+        let asksForRecorder = entries(of: text).contains { $0 != "quiet" && !$0.hasPrefix("quiet=") }
+        let chosen = Self(parsing: text, defaultLevel: .full).level
+        return asksForRecorder && chosen != Self(parsing: text, defaultLevel: .off).level
     }
 
     private mutating func apply(key: String, value: String?) {
@@ -133,11 +151,11 @@ package struct RecorderOptions: Sendable, Equatable {
 
     private static let bytesHint = "a number of bytes, with k, m or g for KiB, MiB or GiB, or all"
 
-    /// A size in bytes: `512`, `64k`, `1m`; `all` is without limit.
+    /// A size in bytes: `512`, `64k`, `1M`; `all` is without limit.
     private static func bytes(_ value: String?) -> Int? {
         guard let value else { return nil }
         if value == "all" { return .max }
-        let shifts: [Character: Int] = ["k": 10, "m": 20, "g": 30]
+        let shifts: [Character: Int] = ["k": 10, "K": 10, "m": 20, "M": 20, "g": 30, "G": 30]
         let shift = value.last.flatMap { shifts[$0] }
         let digits = shift == nil ? Substring(value) : value.dropLast()
         guard let number = Int(digits), number >= 0, digits.first != "+" else { return nil }

@@ -17,14 +17,22 @@ func recorderStart() {
 /// Whether a pool has been used.
 private let hasStarted = Atomic<Bool>(false)
 
+#if DEBUG
+private let defaultLevel = RecorderLevel.full
+#else
+private let defaultLevel = RecorderLevel.off
+#endif
+
 private func readOptions() -> RecorderOptions {
-    #if DEBUG
-    let defaultLevel = RecorderLevel.full
-    #else
-    let defaultLevel = RecorderLevel.off
-    #endif
     let text = cmempool_secure_getenv("MEMPOOL_DEBUG").map { String(cString: $0) } ?? ""
-    return RecorderOptions(parsing: text, defaultLevel: defaultLevel)
+    var options = RecorderOptions(parsing: text, defaultLevel: defaultLevel)
+    if defaultLevel == .off, RecorderOptions.lacksLevel(text) {
+        // Without this line, an exit status that never comes would look like health.
+        options.complaints.append(
+            "MEMPOOL_DEBUG names no level, and a release build records nothing without one; add full, sampled or paranoid"
+        )
+    }
+    return options
 }
 
 private func startRecorder(options: RecorderOptions) {

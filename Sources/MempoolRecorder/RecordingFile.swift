@@ -11,7 +11,11 @@ internal import Synchronization
 struct RecordingFileError: Error {
     var path: String
     var errorNumber: CInt
-    var text: String { String(cString: strerror(errorNumber)) }
+    /// Whether something has the name that can never be a recording.
+    var isTakenByOther = false
+    var text: String {
+        isTakenByOther ? "it is a directory, a link or a device" : String(cString: strerror(errorNumber))
+    }
 }
 
 /// A recording being written: address space for the most it can hold, and space on disk in steps as it grows.
@@ -90,8 +94,10 @@ final class RecordingFile: Sendable {
                 let failure = errno
                 // Of what is no regular file, such as a device, the name is no place for a file beside it either.
                 var status = stat()
-                let isOther = lstat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
-                throw RecordingFileError(path: path, errorNumber: failure == EEXIST && isOther ? ENOTSUP : failure)
+                let isOther =
+                    failure == EEXIST && lstat(path, &status) == 0 && status.st_mode & S_IFMT != S_IFREG
+                throw RecordingFileError(
+                    path: path, errorNumber: isOther ? ENOTSUP : failure, isTakenByOther: isOther)
             }
             // Held as long as the process lives, so that no other one prunes the file: process identifiers mean nothing
             // in other containers.

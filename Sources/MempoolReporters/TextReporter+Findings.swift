@@ -6,10 +6,10 @@ extension TextReporter {
     /// Adds the findings, as many as the style allows, and says how many more there are.
     static func addFindings(_ report: Report, to canvas: inout TextCanvas) {
         let shown = report.findings.prefix(canvas.style.maximumFindings ?? report.findings.count)
-        let isRunning = report.process?.ending.kind == .running
+        let end = end(of: report.process)
         for (index, finding) in shown.enumerated() {
             canvas.gap()
-            addFinding(finding, number: index + 1, isRunning: isRunning, to: &canvas)
+            addFinding(finding, number: index + 1, end: end, to: &canvas)
         }
         let more = report.findings.count - shown.count
         guard more > 0 else { return }
@@ -20,7 +20,7 @@ extension TextReporter {
         )
     }
 
-    private static func addFinding(_ finding: Finding, number: Int, isRunning: Bool, to canvas: inout TextCanvas) {
+    private static func addFinding(_ finding: Finding, number: Int, end: String, to canvas: inout TextCanvas) {
         canvas.paragraph(
             heading(finding, canvas), indent: "   ", first: "\(number). \(headline(finding))\(canvas.dot)",
             firstEmphasis: .bad
@@ -41,11 +41,11 @@ extension TextReporter {
         }
         canvas.paragraph(canvas.clean(finding.happened), indent: "   ")
         if let contents = Sentences.contents(finding) { canvas.paragraph(canvas.clean(contents), indent: "   ") }
-        if isTimed { canvas.paragraph(facts(finding, isRunning: isRunning), indent: "   ") }
+        if isTimed { canvas.paragraph(facts(finding, end: end), indent: "   ") }
         if let notes = notes(finding) { canvas.paragraph(canvas.clean(notes), indent: "   ") }
         // The site is marked where it is wrong; the same line may be right in the other stacks.
         for (index, (title, stack, event)) in stacks(finding).enumerated() {
-            canvas.line("   " + title + who(event, finding, isRunning: isRunning))
+            canvas.line("   " + title + who(event, finding, end: end))
             addStack(stack, site: index == 0 ? finding.site : nil, to: &canvas)
         }
         canvas.paragraph(canvas.clean(finding.advice), indent: "               ", first: "   What to do: ")
@@ -77,7 +77,7 @@ extension TextReporter {
     }
 
     /// What more there is to say in numbers.
-    private static func facts(_ finding: Finding, isRunning: Bool) -> String {
+    private static func facts(_ finding: Finding, end: String) -> String {
         let oldest = Units.duration(finding.oldestAgeSeconds)
         let newest = Units.duration(finding.newestAgeSeconds)
         let verb: String
@@ -88,7 +88,6 @@ extension TextReporter {
             verb = finding.caughtBy == .poison || finding.caughtBy == .canary ? "Noticed" : "Happened"
         case .doublePut, .wrongPool, .foreignPut, .wrongCapacity, .poolDestroyed: verb = "Happened"
         }
-        let end = ago(isRunning)
         var first =
             finding.count == 1 || oldest == newest
             ? "\(verb) \(oldest) \(end)" : "\(verb) between \(oldest) and \(newest) \(end)"
@@ -121,7 +120,12 @@ extension TextReporter {
         return facts.joined(separator: " ")
     }
 
-    private static func ago(_ isRunning: Bool) -> String { isRunning ? "ago" : "before the end" }
+    /// What a finding's times are counted from, behind the number.
+    private static func end(of process: ProcessReport?) -> String {
+        if process?.ending.kind == .running { return "ago" }
+        // A program that was killed may have been idle before.
+        return process?.ending.isUnseen == true ? "before the recording's end" : "before the end"
+    }
 
     /// `note: request 4711`, or several.
     private static func notes(_ finding: Finding) -> String? {
@@ -133,11 +137,11 @@ extension TextReporter {
     }
 
     /// ` thread 4711, 12 s before the end`: who did what a stack shows.
-    private static func who(_ event: FindingEvent?, _ finding: Finding, isRunning: Bool) -> String {
+    private static func who(_ event: FindingEvent?, _ finding: Finding, end: String) -> String {
         guard let event else { return "" }
         var parts: [String] = []
         if let thread = event.thread { parts.append("thread \(thread)") }
-        if let age = event.ageSeconds { parts.append("\(Units.duration(age)) \(ago(isRunning))") }
+        if let age = event.ageSeconds { parts.append("\(Units.duration(age)) \(end)") }
         return parts.isEmpty ? "" : " " + parts.joined(separator: ", ")
     }
 
@@ -185,8 +189,8 @@ extension TextReporter {
 
     /// Frames with their places in a column of their own.
     ///
-    /// Frames below the last one of the user that has a line are only counted, and thunks are left out: nobody wrote them. JSON has
-    /// all.
+    /// Frames below the last one of the user that has a line are only counted, and so are most of many that the system has in
+    /// between, as `qsort` does. Thunks are left out: nobody wrote them. JSON has all.
     private static func addStack(_ stack: [Frame], site: Frame?, to canvas: inout TextCanvas) {
         let lastUser = stack.lastIndex { $0.isUserCode } ?? stack.count - 1
         let shown = stack.prefix(lastUser + 1).filter { !$0.isCompilerGenerated }
@@ -197,7 +201,12 @@ extension TextReporter {
         let most = canvas.style.width / 2
         let column = names.map(\.count).filter { $0 <= most }.max() ?? 0
         var isSiteMarked = false
-        for (frame, name) in zip(shown, names) {
+        let counted = runsOfSystem(in: shown)
+        for (index, (frame, name)) in zip(shown, names).enumerated() {
+            if let run = counted.first(where: { $0.contains(index) }) {
+                if index == run.lowerBound { addCount(run.count, "of the system", to: &canvas) }
+                continue
+            }
             let isSite = !isSiteMarked && frame == site
             if isSite { isSiteMarked = true }
             let mark = isSite ? canvas.glyph("➜ ", "> ") : "  "
@@ -218,11 +227,27 @@ extension TextReporter {
         if !hidden.isEmpty {
             // The program's own are among them where it was built without debug information.
             let whose = hidden.allSatisfy(\.isSystem) ? "of the system" : "without lines"
-            canvas.line(
-                "       "
-                    + canvas.paint(
-                        canvas.glyph("… ", "... ") + "\(Sentences.plural(hidden.count, "frame")) \(whose)", .faint)
-            )
+            addCount(hidden.count, whose, to: &canvas)
         }
+    }
+
+    /// Frames of the system that follow each other and are all shown; of more, only the first and the last one are.
+    private static let systemRunLimit = 4
+
+    /// The frames that are counted instead of shown.
+    private static func runsOfSystem(in frames: [Frame]) -> [Range<Int>] {
+        var runs: [Range<Int>] = []
+        var start = 0
+        for index in 0...frames.count where index == frames.count || !frames[index].isSystem {
+            if index - start > systemRunLimit { runs.append(start + 1..<index - 1) }
+            start = index + 1
+        }
+        return runs
+    }
+
+    private static func addCount(_ count: Int, _ whose: String, to canvas: inout TextCanvas) {
+        canvas.line(
+            "       "
+                + canvas.paint(canvas.glyph("… ", "... ") + "\(Sentences.plural(count, "frame")) \(whose)", .faint))
     }
 }

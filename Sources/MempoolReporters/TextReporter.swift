@@ -64,7 +64,7 @@ package enum TextReporter {
                 ending = process.ending.isReplaced ? "was replaced by another program" : "did not end in order"
             }
         }
-        let time = process.ending.kind == .running ? "recorded for" : "after"
+        let time = process.ending.kind == .running || process.ending.isUnseen ? "recorded for" : "after"
         let command = canvas.clean(process.commandLine.isEmpty ? process.executable : process.commandLine)
         // A command line may be as long as it likes.
         let shown = command.count > 120 ? command.prefix(117) + "..." : command[...]
@@ -88,7 +88,7 @@ package enum TextReporter {
         addCoverage(recorder, to: &canvas)
         let dropped = recorder.dropped
         let parts: [(Int, String)] = [
-            (dropped.ledger, "gets beyond max-ledger"), (dropped.stacks, "stacks"), (dropped.findings, "findings"),
+            (dropped.ledger, "gets"), (dropped.stacks, "stacks"), (dropped.findings, "findings"),
             (dropped.strings, "texts"), (dropped.modules, "modules"), (dropped.pools, "pools"),
             (dropped.contexts, "scopes and notes"),
         ]
@@ -179,7 +179,8 @@ package enum TextReporter {
             canvas.paragraph(
                 "Capture was slow: \(Sentences.grouped(recorder.slowCaptures)) stacks pass through code without frame pointers, "
                     + "or lie on a coroutine's or a signal's stack, so each had to be unwound. Stacks are right, gets and puts take "
-                    + "longer. Compile with -Xcc -fno-omit-frame-pointer, or C with -fno-omit-frame-pointer; SwiftPM does.",
+                    + "longer. Libraries of the system are such code, as qsort() is; what SwiftPM builds is not, and other C is not if it is "
+                    + "compiled with -fno-omit-frame-pointer.",
                 indent: "  ", .doubtful
             )
         }

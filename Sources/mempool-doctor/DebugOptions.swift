@@ -22,7 +22,7 @@ struct DebugOptions {
 
     /// Reads the variable's value; the recorder itself complains about what it does not know.
     init(_ value: String) {
-        entries = value.split(separator: ",", omittingEmptySubsequences: true)
+        entries = RecorderOptions.entries(of: value)
         let options = RecorderOptions(parsing: value, defaultLevel: .full)
         namesLevel = options.level == RecorderOptions(parsing: value, defaultLevel: .off).level
         isOff = options.level == .off

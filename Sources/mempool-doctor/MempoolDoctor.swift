@@ -60,8 +60,23 @@ struct MempoolDoctor: ParsableCommand {
     /// Ends the process as the parser would.
     private static func finish(_ error: any Error) -> Never {
         guard !exitCode(for: error).isSuccess else { exit(withError: error) }
-        Message.usage(fullMessage(for: error))
+        var message = fullMessage(for: error)
+        if let misspelt = misspeltCommand {
+            // The parser takes it for an argument too many, and those behind it as well.
+            message = "Error: \(misspelt)" + message.drop { $0 != "\n" }
+        }
+        Message.usage(message)
         Glibc.exit(exitCode(for: error).rawValue)
+    }
+
+    /// What to say of a first argument that should be a command and is none.
+    private static var misspeltCommand: String? {
+        guard let word = CommandLine.arguments.dropFirst().first, !word.hasPrefix("-") else { return nil }
+        let commands = configuration.subcommands.map { $0.configuration }
+        guard word != "help", !commands.contains(where: { $0.commandName == word }) else { return nil }
+        let known = commands.filter(\.shouldDisplay).compactMap(\.commandName)
+        let hint = nearestWord(to: word, among: known).map { "did you mean \($0)?" }
+        return "Unknown command '\(word)'; " + (hint ?? "there are \(known.joined(separator: ", "))")
     }
 
     private static func status(of command: any ParsableCommand) -> Int32 {

@@ -11,16 +11,22 @@ enum MissingRecording {
     private static let searchLimitBytes = 1 << 30
 
     /// One line: "no recording appeared", the reason, the cure.
-    static func reason(executable: [CChar], name: String, end: ProgramEnd, debugOptions: DebugOptions) -> String {
+    ///
+    /// - Parameter directory: where the recording should have appeared.
+    static func reason(
+        executable: [CChar], name: String, end: ProgramEnd, debugOptions: DebugOptions, directory: String
+    ) -> String {
         "no recording appeared: "
-            + explanation(executable: executable.text, name: name, end: end, debugOptions: debugOptions)
+            + explanation(
+                executable: executable.text, name: name, end: end, debugOptions: debugOptions, directory: directory)
     }
 
     private static func explanation(
         executable: String,
         name: String,
         end: ProgramEnd,
-        debugOptions: DebugOptions
+        debugOptions: DebugOptions,
+        directory: String
     ) -> String {
         if debugOptions.isOff {
             return "MEMPOOL_DEBUG switches the recorder off; remove \"off\" from it"
@@ -30,7 +36,11 @@ enum MissingRecording {
             return "\(name) is set-user-ID or set-group-ID, and such programs ignore MEMPOOL_DEBUG; "
                 + "run a copy without these bits"
         }
-        switch path.flatMap(contents) {
+        let contents = path.flatMap(contents)
+        if contents != .withoutPool, isFull(directory) {
+            return "there is no room in \(directory); set TMPDIR to a directory with room"
+        }
+        switch contents {
         case .script:
             return "\(name) is a script, and nothing that it started recorded; "
                 + "name the program that contains the pool, and check that MEMPOOL_DEBUG reaches it"
@@ -54,6 +64,12 @@ enum MissingRecording {
     /// The system's word for a signal, like "Killed".
     static func signalName(_ signal: Int32) -> String {
         strsignal(signal).map { String(cString: $0) } ?? "unknown"
+    }
+
+    /// Whether not even the first page of a recording fits.
+    private static func isFull(_ directory: String) -> Bool {
+        var disk = statvfs()
+        return statvfs(directory, &disk) == 0 && disk.f_bavail == 0
     }
 
     // MARK: - The executable

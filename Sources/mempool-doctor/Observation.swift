@@ -19,14 +19,17 @@ struct Diagnosis {
     ///
     /// - Parameters:
     ///   - ends: how processes ended, by their number, as far as that was seen.
+    ///   - endTimes: when, if it was seen.
     ///   - observationHasEnded: whether nobody will see the end of a process that still runs.
     ///   - sourceRoot: paths below it are shown relative to it.
     init(
-        recordingAt path: String, ends: [Int: ObservedEnd] = [:], observationHasEnded: Bool = false, sourceRoot: String?
+        recordingAt path: String, ends: [Int: ObservedEnd] = [:], endTimes: [Int: UInt64] = [:],
+        observationHasEnded: Bool = false, sourceRoot: String?
     ) {
         var options = AnalysisOptions()
         options.sourceRoot = sourceRoot
         options.observedEnds = ends
+        options.observedEndTimes = endTimes
         options.observationHasEnded = observationHasEnded
         do {
             report = try Analyzer.report(recordingAt: path, options: options)
@@ -79,17 +82,22 @@ struct Observer {
 
         // How the program ended is known of the process that was started, not of those it started itself.
         var ends = [Int(outcome.processID): outcome.end.observed]
+        var endTimes = [Int(outcome.processID): outcome.endTime]
         var diagnoses: [(processID: Int32?, diagnosis: Diagnosis)] = []
         // The newest first: it saw the end of its process, and those before it in that process were replaced.
         for recording in place.recordings().reversed() {
             var diagnosis = Diagnosis(
-                recordingAt: recording.path, ends: ends, observationHasEnded: true, sourceRoot: sourceRoot)
+                recordingAt: recording.path, ends: ends, endTimes: endTimes, observationHasEnded: true,
+                sourceRoot: sourceRoot)
             // A path that is gone when the user reads it helps nobody.
             if place.kept == nil { diagnosis.report.recorder?.recording = "" }
             let processID =
                 recording.processID
                 ?? diagnosis.report.process.flatMap { $0.processID > 0 ? Int32(exactly: $0.processID) : nil }
-            if let processID { ends[Int(processID)] = .replaced }
+            if let processID {
+                ends[Int(processID)] = .replaced
+                endTimes[Int(processID)] = nil
+            }
             diagnoses.append((processID, diagnosis))
         }
         diagnoses.reverse()
@@ -98,7 +106,8 @@ struct Observer {
                 executable: process.executable,
                 name: process.arguments[0].text,
                 end: outcome.end,
-                debugOptions: debugOptions
+                debugOptions: debugOptions,
+                directory: place.folder
             )
             diagnoses = [(nil, Diagnosis(failure: reason))]
         }

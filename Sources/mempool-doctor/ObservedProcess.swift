@@ -1,6 +1,7 @@
 // Starting a program, handing signals on, and waiting for its end.
 
 import Glibc
+import MempoolAnalysis
 
 /// Why a command could not be started.
 struct SpawnFailure: Error {
@@ -40,6 +41,8 @@ struct ObservedProcess {
         var processID: Int32
         /// How it ended.
         var end: ProgramEnd
+        /// When that was seen, nanoseconds of the clock that recordings use.
+        var endTime: UInt64
         /// Set when the doctor got one of the signals that ask it to stop.
         var wasInterrupted: Bool
     }
@@ -77,12 +80,14 @@ struct ObservedProcess {
             var status: Int32 = 0
             let waited = waitpid(processID, &status, WNOHANG)
             if waited == processID {
+                let endTime = AnalysisOptions.now()
                 while let late = Self.takeSignal(of: &watched, nanoseconds: 0) {
                     wasInterrupted = wasInterrupted || late.number != SIGCHLD
                 }
                 return Outcome(
                     processID: processID,
                     end: ProgramEnd(waitStatus: status),
+                    endTime: endTime,
                     wasInterrupted: wasInterrupted
                 )
             }

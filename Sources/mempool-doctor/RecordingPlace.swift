@@ -30,6 +30,9 @@ struct RecordingPlace: ~Copyable {
         kept ?? "\(directory.path)/\(Self.filePrefix)%p\(Self.fileSuffix)"
     }
 
+    /// The directory of the recordings.
+    var folder: String { kept.map { URL(filePath: $0).deletingLastPathComponent().path } ?? directory.path }
+
     /// A recording of the program's family.
     struct Found {
         var path: String

@@ -38,7 +38,9 @@ struct ReportOptions: ParsableArguments {
     @OptionGroup(title: "Report options")
     var output: OutputOptions
 
+    // Unconditional, here and at other numbers, so that one below 0 is refused for what it is.
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Show the N worst findings as text instead of 10; 0 shows all. JSON has all of them always.",
             valueName: "n"

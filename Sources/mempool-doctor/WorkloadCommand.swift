@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import FoundationEssentials
+import Glibc
 import MempoolWorkloads
 
 /// How a workload ended, handed from the child to the doctor as JSON in a file.
@@ -37,7 +38,17 @@ struct WorkloadCommand: DoctorCommand {
         } catch {
             result = .failure(error)
         }
-        try JSONEncoder().encode(result).write(to: URL(filePath: self.result))
+        let encoded = String(decoding: try JSONEncoder().encode(result), as: UTF8.self)
+        do {
+            let descriptor = open(self.result, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+            guard descriptor >= 0 else { throw SystemError.last }
+            defer { close(descriptor) }
+            try Descriptor.write(encoded, to: descriptor)
+        } catch let error as SystemError {
+            throw DoctorFailure(
+                "\(workload): cannot write its result to \(self.result): \(error); set TMPDIR to a directory with room",
+                status: DoctorStatus.internalError)
+        }
         return DoctorStatus.healthy
     }
 }

@@ -14,6 +14,7 @@ struct WorkloadOptionGroup: ParsableArguments {
     var input: String?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Make records of N bytes each; with --input, from blocks of a binary file instead of lines.",
             valueName: "n"
@@ -22,6 +23,7 @@ struct WorkloadOptionGroup: ParsableArguments {
     var recordBytes: Int?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Do N operations instead of the workload's own number; with --input, take N records at most.",
             valueName: "n"
@@ -30,6 +32,7 @@ struct WorkloadOptionGroup: ParsableArguments {
     var operations: Int?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Seed of the random choices, 1 if not given; equal seeds make equal runs.",
             valueName: "n"
@@ -38,6 +41,7 @@ struct WorkloadOptionGroup: ParsableArguments {
     var seed: UInt64?
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp(
             "Share the operations among N threads, 1 if not given.",
             valueName: "n"

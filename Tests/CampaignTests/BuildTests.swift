@@ -50,6 +50,12 @@ struct BuildTests {
             [scratch.file("client/.build/\(configuration)/client")],
             environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
         #expect(end.status == 0, "\(end.output)")
+        let gated = try Program.run(
+            [scratch.file("client/.build/\(configuration)/client")],
+            environment: ["MEMPOOL_DEBUG": "quiet,exitcode=23"], in: scratch)
+        let isRelease = configuration == "release"
+        #expect(gated.status == (isRelease ? 0 : 23))
+        #expect(gated.output.contains("MEMPOOL_DEBUG names no level") == isRelease, "\(gated.output)")
         return (end.output, try Analyzer.report(recordingAt: path, options: AnalysisOptions()))
     }
 

@@ -398,8 +398,38 @@ struct AnalyzerTests {
         builder.header.dropped.ledger = 12
         let report = try report(builder)
         #expect(report.verdict == .inconclusive)
-        #expect(report.verdictReason.contains("12 gets did not fit"))
+        #expect(
+            report.verdictReason.hasSuffix("12 gets did not fit into the recording. Raise max-ledger and run again."))
         #expect(report.recorder?.dropped.ledger == 12)
+    }
+
+    @Test func `A full disk is told from a full ledger by what else did not fit`() throws {
+        var builder = builder()
+        builder.header.dropped.ledger = 12
+        builder.header.dropped.stacks = 24
+        #expect(
+            try report(builder).verdictReason.hasSuffix(
+                "12 gets did not fit into the recording. Record to a larger disk and run again."))
+    }
+
+    @Test func `The time of an end that was seen counts, and not the last that was recorded`() throws {
+        var builder = builder()
+        builder.header.flags = 0
+        builder.addSlot()
+        let seconds = { (options: AnalysisOptions) in
+            try report(builder, options: options).process?.durationSeconds ?? -1
+        }
+        var options = AnalysisOptions()
+        let number = Int(builder.header.processID)
+        options.observedEnds = [number: .killed(signal: 9)]
+        let recorded = try seconds(options)
+        options.observedEndTimes = [number: builder.header.startMonotonic + 3_600_000_000_000]
+        #expect(try seconds(options) == 3600 && recorded < 3600)
+        options.observedEndTimes = [number: builder.header.startMonotonic]
+        #expect(try seconds(options) == recorded, "the clock of what was seen is coarse")
+        builder.header.flags = RecordingHeader.cleanExitFlag
+        options.observedEndTimes = [number: builder.header.startMonotonic + 3_600_000_000_000]
+        #expect(try seconds(options) < 3600)
     }
 
     @Test func `A damaged recording without findings is inconclusive`() throws {

@@ -18,6 +18,15 @@ final class Scratch: Sendable {
         try? FileManager.default.removeItem(atPath: path)
     }
 
+    /// Whether this account may mount a small disk.
+    static let canMount: Bool = {
+        guard let scratch = try? Scratch(), mount("doctor", scratch.path, "tmpfs", 0, "size=16k") == 0 else {
+            return false
+        }
+        umount(scratch.path)
+        return true
+    }()
+
     /// The path of a file in the directory, which need not exist.
     func file(_ name: String) -> String { path + "/" + name }
 

@@ -233,6 +233,33 @@ import Testing
         #expect(report.process?.ending == ProcessEnding(kind: .exited, status: 0))
     }
 
+    @Test(.enabled(if: Scratch.canMount, "a small disk cannot be mounted here"))
+    func `A temporary directory without room is named`() throws {
+        let disk = scratch.file("tmp")
+        try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
+        try #require(mount("doctor", disk, "tmpfs", 0, "size=16k") == 0)
+        defer { umount(disk) }
+        try Data(count: 16 << 10).write(to: URL(filePath: disk + "/filler"))
+
+        let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":5}")
+        var result = try DoctorProcess(["exec", "--"] + program, in: scratch).finish()
+        #expect(result.status == 2 && result.output == "")
+        var lines = result.errors.split(separator: "\n")
+        #expect(lines.count == 2 && lines[0].hasPrefix("mempool: cannot create "), "\(result.errors)")
+        #expect(
+            lines.last?.hasPrefix("mempool-doctor: no recording appeared: there is no room in \(disk)/") == true,
+            "\(result.errors)")
+
+        result = try DoctorProcess(["run", "message", "--operations", "5"], in: scratch).finish()
+        #expect(result.status == 2)
+        lines = result.errors.split(separator: "\n")
+        #expect(
+            lines.contains {
+                $0.hasPrefix("mempool-doctor: message: cannot write its result to \(disk)/")
+                    && $0.hasSuffix(": No space left on device; set TMPDIR to a directory with room")
+            }, "\(result.errors)")
+    }
+
     @Test func `An exit status asked of the recorder is the program's own and is passed on`() throws {
         let plant = "{\"kind\":\"leak\",\"rate\":1,\"heldSeconds\":3}"
         let program = try poolProgram("{\"seed\":1,\"threads\":1,\"operations\":5,\"plant\":\(plant)}")

@@ -45,7 +45,7 @@ import Testing
         (["exec"], "No command; write it after --, as in: mempool-doctor exec -- ls -l"),
         (["exec", "--"], "No command; write it after --, as in: mempool-doctor exec -- ls -l"),
         (["exec", "--formt", "json", "--", "ls"], "Unknown option '--formt'; write -- before the command"),
-        (["exec", "--max-findings", "-1", "--", "ls"], "Missing value for '--max-findings <n>'"),
+        (["exec", "--max-findings", "-1", "--", "ls"], "--max-findings must be 0 or more, not -1"),
     ])
     func `A mistake in the arguments of exec is named with status 64`(arguments: [String], line: String) throws {
         let result = try DoctorProcess(arguments, in: scratch).finish()
@@ -67,6 +67,26 @@ import Testing
         #expect(result.output == "")
         #expect(result.errors.hasPrefix("Error: "), "\(result.errors)")
         #expect(try scratch.list().filter { $0 == "x" } == [])
+    }
+
+    @Test(arguments: [
+        (["reprot", "a"], "Unknown command 'reprot'; did you mean report?"),
+        (["selftset"], "Unknown command 'selftset'; did you mean selftest?"),
+        (["frobnicate"], "Unknown command 'frobnicate'; there are run, exec, report, selftest, bench"),
+        (["__peer"], "Unknown command '__peer'; there are run, exec, report, selftest, bench"),
+    ])
+    func `A command that does not exist is named, with the one that is meant`(arguments: [String], line: String) throws
+    {
+        let result = try DoctorProcess(arguments, in: scratch).finish()
+        #expect(result.status == 64 && result.output == "")
+        #expect(result.errors.hasPrefix("Error: \(line)\nUsage: mempool-doctor <subcommand>\n"), "\(result.errors)")
+    }
+
+    @Test(arguments: ["--operations", "--seed", "--threads", "--record-bytes", "--max-findings"])
+    func `A number below 0 is refused for what it is`(option: String) throws {
+        let result = try doctor("run", "segment", option, "-1", in: scratch)
+        #expect(result.status == 64 && result.output == "")
+        #expect(result.errors.contains("-1") && !result.errors.contains("Missing value"), "\(result.errors)")
     }
 
     @Test(arguments: ["run", "exec", "report"])

@@ -30,6 +30,25 @@ private func limitFileSize(_ bytes: Int) {
 
 @inline(never) private func leak(_ size: Int) { getBuffer(size)[0] = 1 }
 
+private func leakInClosures() async {
+    await Task.detached {
+        let outer = {
+            let inner = { leak(5000) }; inner()
+        }
+        outer()
+    }.value
+}
+
+private func leakOnThread() {
+    var thread = pthread_t()
+    pthread_create(
+        &thread, nil,
+        { _ in
+            leak(100); return nil
+        }, nil)
+    pthread_join(thread, nil)
+}
+
 @Suite("Recorded processes")
 struct RecordedProcessTests {
     private func read(_ path: String) throws -> Recording { try Recording(path: path) }
@@ -128,6 +147,41 @@ struct RecordedProcessTests {
         #expect(text.contains("mempool:   double put, once, in "))
         #expect(text.contains("mempool:   leak: 1 buffer, 16 KiB, got in MempoolRecorderTests.leak"))
         #expect(text.contains("mempool: files, lines and stacks: mempool-doctor report \(path)\n"))
+    }
+
+    @Test("one buffer that was not watched and one get without room are told as one")
+    func singular() async throws {
+        var result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("sampled,sample=1000000")
+            leak(100)
+            exit(0)
+        }
+        var text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 1 buffer is outstanding, and none of those that were sampled;"), "\(text)")
+        result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("full,max-ledger=1")
+            leak(100)
+            exit(0)
+        }
+        text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        #expect(text.contains("mempool: 1 get found no room in the recording and is not checked: "), "\(text)")
+    }
+
+    @Test("the block names what somebody wrote, and neither what a macro nor what the runtime made")
+    func blockOfGlue() async throws {
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            debug("full,recording=/dev/null")
+            await leakInClosures()
+            leakOnThread()
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        let leak = "got in MempoolRecorderTests.leak < closure in MempoolRecorderTests."
+        #expect(text.contains("1 buffer, 16 KiB, \(leak)leakInClosures < "), "\(text)")
+        #expect(text.contains("1 buffer, 512 B, \(leak)leakOnThread"), "\(text)")
+        for glue in ["closure in closure", "@objc", "$s", "_ZN", "swift_job_run", "pthread_"] {
+            #expect(!text.contains(glue), "\(glue) in \(text)")
+        }
     }
 
     @Test("exitcode replaces a status of 0, and no other")
@@ -273,7 +327,7 @@ struct RecordedProcessTests {
             exit(0)
         }
         let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
-        #expect(text.contains("mempool: cannot create /dev/null: Operation not supported; findings are printed"))
+        #expect(text.contains("mempool: cannot create /dev/null: it is a directory, a link or a device; findings"))
         let beside = try FileManager.default.contentsOfDirectory(atPath: "/dev")
         #expect(!beside.contains { $0.hasPrefix("null.") })
     }

@@ -53,6 +53,28 @@ struct RecorderOptionsTests {
     @Test("the last one of a repeated key counts")
     func repeated() { #expect(parse("frames=3,frames=4").frameLimit == 4) }
 
+    @Test("blanks around an entry are not part of it")
+    func blanks() {
+        let options = parse("full, exitcode=5 ,  , recording=/a b")
+        #expect(options.level == .full && options.exitCode == 5 && options.recording == "/a b")
+        #expect(options.complaints.isEmpty)
+    }
+
+    @Test("units may be capitals")
+    func capitals() {
+        #expect(parse("full,poison=2K").poisonLimit == 2048 && parse("full,canary=1M").canaryLimit == 1 << 20)
+        #expect(parse("quarantine=1G").quarantineBytes == 1 << 30)
+    }
+
+    @Test(
+        "what asks for a recorder without naming a level is told apart",
+        arguments: [
+            ("", false), (",", false), ("quiet", false), ("quiet=1", false), ("full,exitcode=5", false),
+            ("off,held=1", false),
+            ("exitcode=5", true), ("quiet,recording=/a", true), ("Full", true), ("level=Full", true),
+        ])
+    func lacksLevel(text: String, isLacking: Bool) { #expect(RecorderOptions.lacksLevel(text) == isLacking) }
+
     @Test("an equals sign in a path is part of it")
     func pathWithEquals() { #expect(parse("recording=/a=b").recording == "/a=b") }
 

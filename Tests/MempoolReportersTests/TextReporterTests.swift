@@ -85,6 +85,21 @@ struct TextReporterTests {
         }
     }
 
+    @Test(arguments: [(4, []), (5, ["       … 3 frames of the system"]), (13, ["       … 11 frames of the system"])])
+    func `Many frames that the system has in between are counted, but for the first and the last`(
+        count: Int, expected: [Substring]
+    ) {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        let sort = (0..<count).map { Frame(function: "sort\($0)", module: "libc.so.6", isSystem: true) }
+        leak.stacks.get = [SampleReports.read] + sort + [SampleReports.read]
+        report.findings = [leak]
+        let lines = TextReporter.render(report, style: TextStyle()).split(separator: "\n")
+        #expect(lines.filter { $0.contains("…") } == expected)
+        #expect(lines.count { $0.contains("  sort") } == min(count, 4) - (count > 4 ? 2 : 0))
+        #expect(lines.contains { $0.contains("  sort0 ") } && lines.contains { $0.contains("  sort\(count - 1) ") })
+    }
+
     @Test func `Frames that are only counted are called the system's only if they are`() {
         var report = SampleReports.healthy()
         var leak = SampleReports.leak()
@@ -141,6 +156,19 @@ struct TextReporterTests {
         text = TextReporter.render(report, style: style)
         #expect(text.contains("with the unwinder's, 2 differed.\n"))
         #expect(text.contains("  Capture was slow: 501 stacks pass through code without frame pointers"))
+    }
+
+    @Test func `Times of a program whose end nobody saw are counted from what was recorded last`() {
+        var report = SampleReports.findings()
+        let style = TextStyle(width: 1000)
+        #expect(TextReporter.render(report, style: style).contains(" before the end"))
+        report.process?.ending = ProcessEnding(kind: .died)
+        var text = TextReporter.render(report, style: style)
+        #expect(text.contains(" did not end in order, recorded for "))
+        #expect(text.contains(" before the recording's end") && !text.contains(" before the end"))
+        report.process?.ending = ProcessEnding(kind: .died, signal: 9)
+        text = TextReporter.render(report, style: style)
+        #expect(text.contains(" was killed by signal 9, after ") && text.contains(" before the end"))
     }
 
     @Test func `How much was checked is told in words`() {

@@ -5,7 +5,7 @@ internal import CMempoolPlatform
 extension BufferPool {
     /// Hands out a buffer as plain memory, for code that cannot carry a ``Buffer``, such as a C library.
     ///
-    /// It is a get like any other. To be put with ``putRaw(_:)``.
+    /// It is a get like any other, in a signal handler too. To be put with ``putRaw(_:)``.
     ///
     /// - Parameter size: Bytes, as in ``get(_:)``. 0 gives a nil address.
     /// - Returns: `size` bytes; their contents are whatever was there before.
@@ -24,13 +24,18 @@ extension BufferPool {
     /// the buffer from its new owner, whose own put is then the double put. The second put of an oversized buffer is a
     /// foreign put, as its memory is gone. Where this matters, keep the ``Buffer``.
     ///
+    /// A signal handler may call this where it may call ``put(_:)``; mempool(7) says where that is. If it interrupted a get or a put,
+    /// the address waits until that ends, and only then its buffer is looked for.
+    ///
     /// - Parameter address: Of the first byte. nil is the put of an empty buffer and does nothing.
     /// - Complexity: O(log memory of the pool), with a lock; an address that is not the pool's searches all pools.
     public func putRaw(_ address: UnsafeMutableRawPointer?) {
         guard let address else { return }
-        // The search takes locks, for which a handler's get or put would wait for ever.
-        let found = InterruptedCalls.around { core.buffer(at: address) ?? PoolRegistry.buffer(at: address) }
-        put(found ?? RawAddresses.foreign(address))
+        // The search takes locks, which the interrupted call may hold, and for which a handler's get or put would wait for ever.
+        guard cmempool_enter() else { return InterruptedCalls.put(address, pool: core) }
+        let buffer = core.bufferInside(toPutAt: address)
+        InterruptedCalls.leave()
+        put(buffer)
     }
 }
 
@@ -98,6 +103,12 @@ enum RawAddresses {
 }
 
 extension PoolCore {
+    /// What a put of an address is the put of: a buffer of this pool, of another one, or foreign memory. For a thread that is inside
+    /// of the pool, as this takes locks.
+    func bufferInside(toPutAt address: UnsafeMutableRawPointer) -> Buffer {
+        buffer(at: address) ?? PoolRegistry.buffer(at: address) ?? RawAddresses.foreign(address)
+    }
+
     /// The buffer that an address belongs to, with the ticket it has or had last; nil if this pool never handed it out.
     ///
     /// An address inside the buffer gives the slice that begins there.

@@ -6,8 +6,8 @@ internal import Synchronization
 /// What a signal handler gets and puts while the thread that it interrupts is inside of the pool, perhaps with a lock held.
 ///
 /// Such a get maps memory of its own, which no recorder sees; such a put waits until the interrupted call ends. No more than
-/// `CMEMPOOL_DEFERRED_PUTS` can wait: what comes beyond them is lost and counted, and the buffer stays outstanding. Both are
-/// async-signal-safe. Only calls that take the slow path are protected, hence all of them while a recorder watches every get.
+/// `CMEMPOOL_DEFERRED_PUTS` can wait: what comes beyond them is lost and counted, and the buffer stays outstanding. A put of an
+/// address is kept as that, and its buffer looked for when it is made. Both are async-signal-safe. Only calls that take the slow path are protected, hence all of them while a recorder watches every get.
 package enum InterruptedCalls {
     /// Runs `body`, which takes locks of the pool or of the recorder, so that handlers do not.
     @inline(__always)
@@ -30,9 +30,15 @@ package enum InterruptedCalls {
         repeat {
             var put = cmempool_deferred_put()
             while cmempool_take_deferred(&put) {
-                let buffer = Buffer(base: put.base, count: put.count, shape: put.shape, ticket: put.ticket)
+                guard let pool = PoolRegistry.pool(at: Int(put.pool)) else { continue }
+                let buffer =
+                    if put.is_by_address != 0, let address = put.base {
+                        pool.bufferInside(toPutAt: address)
+                    } else {
+                        Buffer(base: put.base, count: put.count, shape: put.shape, ticket: put.ticket)
+                    }
                 // The handler's frames are gone: the put counts as the interrupted call's.
-                PoolRegistry.pool(at: Int(put.pool))?.putInside(buffer, from: cmempool_frame())
+                pool.putInside(buffer, from: cmempool_frame())
             }
         } while !cmempool_leave()
     }
@@ -55,9 +61,24 @@ package enum InterruptedCalls {
         guard buffer.ticket != 0 || buffer.capacity > 0 else { return }
         // What a handler got needs nothing of the pool.
         if buffer.ticket == 0, unmap(buffer) { return }
-        var put = cmempool_deferred_put(
-            base: buffer.base, count: buffer.count, shape: buffer.shape, ticket: buffer.ticket,
-            pool: UInt32(pool.index))
+        deferPut(
+            cmempool_deferred_put(
+                base: buffer.base, count: buffer.count, shape: buffer.shape, ticket: buffer.ticket,
+                pool: UInt32(pool.index), is_by_address: 0),
+            pool)
+    }
+
+    /// Keeps the put of an address, whose buffer cannot be looked for now: that takes locks.
+    static func put(_ address: UnsafeMutableRawPointer, pool: PoolCore) {
+        if unmap(address) { return }
+        deferPut(
+            cmempool_deferred_put(
+                base: address, count: 0, shape: 0, ticket: 0, pool: UInt32(pool.index), is_by_address: 1),
+            pool)
+    }
+
+    private static func deferPut(_ put: cmempool_deferred_put, _ pool: PoolCore) {
+        var put = put
         guard !cmempool_defer_put(&put) else { return }
         pool.lostPuts.add(1, ordering: .relaxed)
         cmempool_record_lost_put()
@@ -66,6 +87,10 @@ package enum InterruptedCalls {
     /// Gives the memory of a handler's get back; false if it is none.
     static func unmap(_ buffer: Buffer) -> Bool {
         guard let base = buffer.base else { return false }
+        return unmap(base)
+    }
+
+    private static func unmap(_ base: UnsafeMutableRawPointer) -> Bool {
         let byteCount = cmempool_forget_mapping(base)
         guard byteCount > 0 else { return false }
         SystemMemory.unmap(base, byteCount)

@@ -1,6 +1,7 @@
 // What a signal handler gets and puts while its own thread is inside of the pool.
 
 import CMempoolPlatform
+import Glibc
 import Testing
 
 @testable import Mempool
@@ -104,6 +105,78 @@ import Testing
         }
         #expect(pool.stats().lostPuts == 0 && other.stats().lostPuts == 1)
         other.put(last)
+    }
+
+    @Test(.timeLimit(.minutes(1))) func `The put of an address waits too, whatever lock the interrupted call holds`()
+        async
+    {
+        await #expect(processExitsWith: .exitCode(0)) {
+            alarm(20)
+            let pool = BufferPool()
+            let sizes = [100, 5_000, (16 << 20) + 1]
+            let addresses = sizes.map { pool.getRaw($0).baseAddress }
+            guard cmempool_enter() else { exit(2) }
+            // As a handler does that came amid a get which holds these.
+            pool.core.buckets[0].state.withLock { _ in
+                pool.core.oversized.state.withLock { _ in
+                    PoolRegistry.state.withLock { _ in addresses.forEach(pool.putRaw) }
+                }
+            }
+            InterruptedCalls.leave()
+            let stats = pool.stats()
+            exit(stats.inUse == 0 && stats.puts == 2 && stats.discarded == 1 && stats.discards.oversized == 1 ? 0 : 3)
+        }
+    }
+
+    @Test func `A put of an address that had to wait finds the mistakes that it would have found at once`() {
+        let (pool, other) = (BufferPool(), BufferPool())
+        let twice = pool.getRaw(600)
+        let sliced = pool.getRaw(100)
+        let others = other.getRaw(100)
+        let foreign = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 64)
+        defer { foreign.deallocate() }
+        interrupted {
+            for address in [twice.baseAddress, twice.baseAddress, sliced.baseAddress.map { $0 + 1 }, foreign, nil] {
+                pool.putRaw(address)
+            }
+            pool.putRaw(others.baseAddress)
+        }
+        let discards = pool.stats().discards
+        #expect(
+            discards.doublePut == 1 && discards.wrongCapacity == 1 && discards.foreign == 1 && discards.wrongPool == 1)
+        #expect(pool.stats().inUse == 0 && pool.stats().puts == 1)
+        other.putRaw(others.baseAddress)
+        #expect(other.stats().inUse == 0 && other.stats().discarded == 0)
+    }
+
+    @Test func `A get of plain memory has memory of its own, which the put of its address gives back`() {
+        let pool = BufferPool()
+        let before = pool.stats()
+        interrupted {
+            for size in [1, 4_096, 100_000] {
+                let memory = pool.getRaw(size)
+                #expect(memory.count == size)
+                memory[size - 1] = 2
+                pool.putRaw(memory.baseAddress)
+            }
+        }
+        #expect(pool.stats() == before)
+        var late = pool.getRaw(0)
+        interrupted { late = pool.getRaw(100) }
+        pool.putRaw(late.baseAddress)
+        #expect(pool.stats() == before)
+        pool.putRaw(late.baseAddress)
+        #expect(pool.stats().discards.foreign == 1)
+    }
+
+    @Test func `Addresses that find no room to wait are lost and counted like other puts`() {
+        let pool = BufferPool()
+        let limit = Int(CMEMPOOL_DEFERRED_PUTS)
+        let memory = (0..<(limit + 2)).map { _ in pool.getRaw(100) }
+        interrupted { for bytes in memory { pool.putRaw(bytes.baseAddress) } }
+        #expect(pool.stats().puts == UInt64(limit) && pool.stats().inUse == 2 && pool.stats().lostPuts == 2)
+        for bytes in memory.suffix(2) { pool.putRaw(bytes.baseAddress) }
+        #expect(pool.stats().inUse == 0 && pool.stats().discarded == 0)
     }
 
     @Test func `A pool that zeroes gives a handler zeros`() throws {

@@ -83,7 +83,10 @@ private func runOnVanishingStack(_ body: @convention(c) (UnsafeMutableRawPointer
                 // More than a magazine holds, so that the last ones need the bucket's lock.
                 withUnsafeTemporaryAllocation(of: Buffer.self, capacity: 70) { buffers in
                     for index in 0..<70 { buffers.initializeElement(at: index, to: interruptedPool.get(100)) }
-                    for index in 0..<70 { interruptedPool.put(buffers[index]) }
+                    for index in 0..<70 {
+                        guard index % 2 == 0 else { interruptedPool.put(buffers[index]); continue }
+                        interruptedPool.putRaw(buffers[index].base)
+                    }
                 }
                 signalCount.add(1, ordering: .relaxed)
             }

@@ -74,6 +74,8 @@ typedef struct cmempool_deferred_put {
     uint64_t shape;
     uint64_t ticket;
     uint32_t pool;
+    /// Whether only `base` is known, and the buffer is to be found by it.
+    uint32_t is_by_address;
 } cmempool_deferred_put;
 
 /// The most puts that wait for one call; what handlers put beyond them is lost, and counted.

@@ -84,7 +84,7 @@ public final class BufferPool: Sendable {
     }
 
     deinit {
-        core.destroy()
+        core.release()
     }
 
     // MARK: - Get and put

@@ -30,7 +30,9 @@ package enum InterruptedCalls {
         repeat {
             var put = cmempool_deferred_put()
             while cmempool_take_deferred(&put) {
+                // It waits for this put with its end.
                 guard let pool = PoolRegistry.pool(at: Int(put.pool)) else { continue }
+                defer { pool.release() }
                 let buffer =
                     if put.is_by_address != 0, let address = put.base {
                         pool.bufferInside(toPutAt: address)
@@ -79,7 +81,9 @@ package enum InterruptedCalls {
 
     private static func deferPut(_ put: cmempool_deferred_put, _ pool: PoolCore) {
         var put = put
+        pool.retain()
         guard !cmempool_defer_put(&put) else { return }
+        pool.release()
         pool.lostPuts.add(1, ordering: .relaxed)
         cmempool_record_lost_put()
     }

@@ -29,6 +29,9 @@ final class PoolCore: Sendable {
     let foreignPuts = Atomic<UInt64>(0)
     let wrongPoolPuts = Atomic<UInt64>(0)
     let lostPuts = Atomic<UInt64>(0)
+    /// The `BufferPool`, as long as it lives, and each put of a handler that waits for an interrupted call: to the program it was
+    /// made, so it may end the pool before that call ends. Whoever is the last to go ends the pool.
+    private let userCount = Atomic<Int>(1)
 
     init(index: Int, configuration: PoolConfiguration) {
         self.index = index
@@ -452,8 +455,15 @@ final class PoolCore: Sendable {
         return stats
     }
 
-    /// Ends the pool: nobody can call it any more. Memory of outstanding buffers stays valid.
-    func destroy() { InterruptedCalls.around { destroyInside() } }
+    /// Has the pool not end before an equal number of calls of ``release()``. For callers that know it to be there.
+    func retain() { userCount.add(1, ordering: .relaxed) }
+
+    /// Ends the pool with its last user: nobody can call it any more. Memory of outstanding buffers stays valid.
+    func release() {
+        // What the others did comes before.
+        guard userCount.subtract(1, ordering: .acquiringAndReleasing).newValue == 0 else { return }
+        InterruptedCalls.around { destroyInside() }
+    }
 
     private func destroyInside() {
         ThreadCaches.poolWillEnd(self)

@@ -6,6 +6,16 @@ import Testing
 
 @testable import Mempool
 
+/// Ends a pool while this thread is inside of the pool, as a handler's call that waits allows another thread to. Returns its number.
+@inline(never) private func endPoolInHandler() -> Int {
+    let pool = BufferPool()
+    // By address, as the inlined put of a buffer need not wait without a recorder.
+    let addresses = [pool.getRaw(100).baseAddress, pool.getRaw(200).baseAddress]
+    guard cmempool_enter() else { exit(2) }
+    addresses.forEach(pool.putRaw)
+    return pool.index
+}
+
 @Suite struct InterruptedCallsTests {
     /// Runs `handler` as a handler that interrupts this thread inside of the pool would.
     private func interrupted(_ handler: () throws -> Void) rethrows {
@@ -177,6 +187,25 @@ import Testing
         #expect(pool.stats().puts == UInt64(limit) && pool.stats().inUse == 2 && pool.stats().lostPuts == 2)
         for bytes in memory.suffix(2) { pool.putRaw(bytes.baseAddress) }
         #expect(pool.stats().inUse == 0 && pool.stats().discarded == 0)
+    }
+
+    @Test func `A pool that ends while a put of it waits goes on until that is made`() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            let index = endPoolInHandler()
+            guard let core = PoolRegistry.pool(at: index), core.stats().inUse == 2 else { exit(4) }
+            InterruptedCalls.leave()
+            // Nothing is outstanding, so its number is free, and its memory is gone.
+            guard PoolRegistry.pool(at: index) == nil, core.buckets[0].state.withLock({ $0.slabs.isEmpty }) else {
+                exit(5)
+            }
+            let next = BufferPool()
+            guard next.index == index else { exit(6) }
+            let buffers = (0..<100).map { _ in next.get(100) }
+            for buffer in buffers { buffer[99] = 1 }
+            buffers.forEach(next.put)
+            exit(next.stats().inUse == 0 && next.stats().discarded == 0 ? 0 : 7)
+        }
     }
 
     @Test func `A pool that zeroes gives a handler zeros`() throws {

@@ -296,7 +296,10 @@ public final class BufferPool: Sendable {
     }
 
     @usableFromInline @inline(never)
-    func keepZeroed(_ slot: UInt32, _ bucket: Int) { core.keep(Int(slot), bucket: bucket) }
+    func keepZeroed(_ slot: UInt32, _ bucket: Int) {
+        // It takes a lock, for which a handler's put would wait for ever.
+        InterruptedCalls.around { core.keep(Int(slot), bucket: bucket) }
+    }
 
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {

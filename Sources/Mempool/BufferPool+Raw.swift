@@ -119,7 +119,10 @@ extension PoolCore {
             return found
         }
         if let (slot, capacity) = oversized.slot(at: number) {
-            return buffer(at: address, slot: slot, bucket: BufferShape.noBucket, capacity: capacity)
+            // Outstanding, so handed out with this memory; if it is not, that get has not returned yet.
+            let inherited = cmempool_load32_acquire(SlotTable.generations + slot) & ~1
+            return buffer(
+                at: address, slot: slot, bucket: BufferShape.noBucket, capacity: capacity, inherited: inherited)
         }
         guard let entry = RawAddresses.freshEntry(at: number, of: self) else { return nil }
         return buffer(at: address, in: entry)
@@ -144,22 +147,26 @@ extension PoolCore {
         // The table may be that of an earlier pool with this index, which had other buckets.
         guard entry.bucket < buckets.count else { return nil }
         let (bucket, number) = (entry.bucket, UInt(bitPattern: address))
-        guard let slot = buckets[bucket].slot(at: number, inSlabOf: entry.firstSlot) else { return nil }
-        return buffer(at: address, slot: slot, bucket: bucket, capacity: buckets[bucket].capacity)
+        guard let (slot, inherited) = buckets[bucket].slot(at: number, inSlabOf: entry.firstSlot) else { return nil }
+        return buffer(
+            at: address, slot: slot, bucket: bucket, capacity: buckets[bucket].capacity, inherited: inherited)
     }
 
-    private func buffer(at address: UnsafeMutableRawPointer, slot: Int, bucket: Int, capacity: Int) -> Buffer? {
+    /// - Parameter inherited: The slot's generation when its memory was mapped: what came before was another pool's.
+    private func buffer(
+        at address: UnsafeMutableRawPointer, slot: Int, bucket: Int, capacity: Int, inherited: UInt32
+    ) -> Buffer? {
         var generation = cmempool_load32_acquire(SlotTable.generations + slot)
         // Even: not outstanding. Its last ticket is the one before, if it ever had any.
         if generation & 1 == 0 {
-            guard SlotTable.generation(of: slot) > 0 else { return nil }
+            guard generation != inherited else { return nil }
             generation &-= 1
         }
         let shape = bucket == BufferShape.noBucket ? shape(ofOversized: capacity) : shape(ofBucket: bucket)
         var base = SlotTable.bases[slot]
         // The buffer is elsewhere: who knows its place in the pool had it from a get before this one.
         if let home = PoolHook.installed?.placer?.home(slot) {
-            guard generation > 2 else { return nil }
+            guard generation != inherited &+ 1 else { return nil }
             generation &-= 2
             base = home
         }
@@ -208,14 +215,15 @@ extension PoolRegistry {
 }
 
 extension BucketCore {
-    /// The slot whose memory holds an address, if the slab that is said to hold it still does.
-    fileprivate func slot(at address: UInt, inSlabOf firstSlot: Int) -> Int? {
+    /// The slot whose memory holds an address, if the slab that is said to hold it still does; and the slot's generation when it was
+    /// mapped.
+    fileprivate func slot(at address: UInt, inSlabOf firstSlot: Int) -> (slot: Int, inherited: UInt32)? {
         state.withLock { state in
             guard let slab = state.slabs.last(upTo: firstSlot, by: \.firstSlot) else { return nil }
             let start = UInt(bitPattern: slab.base)
             guard address >= start, address - start < UInt(slab.byteCount) else { return nil }
             let slot = slab.firstSlot + Int(address - start) / slab.strideBytes
-            return slot < slab.firstSlot + slab.slotCount ? slot : nil
+            return slot < slab.firstSlot + slab.slotCount ? (slot, slab.inheritedGeneration(of: slot)) : nil
         }
     }
 }

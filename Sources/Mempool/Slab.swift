@@ -16,6 +16,8 @@ struct Slab {
     let redZoneBytes: Int
     /// Pairs that the slots' generations counted before the bucket had them. Kept here, so that it goes with them.
     let inheritedPairs: UInt64
+    /// The low halves of these generations; empty if the slots are new.
+    private let inheritedGenerations: [UInt32]
     /// A bit per slot: set while the slot has no memory of its own.
     private var vacancy: [UInt64]
 
@@ -29,8 +31,15 @@ struct Slab {
         self.strideBytes = strideBytes
         self.shiftBytes = shiftBytes
         self.redZoneBytes = redZoneBytes
-        inheritedPairs = (firstSlot..<firstSlot + slotCount).reduce(0) { $0 + SlotTable.generation(of: $1) / 2 }
+        let slots = firstSlot..<firstSlot + slotCount
+        inheritedPairs = slots.reduce(0) { $0 + SlotTable.generation(of: $1) / 2 }
+        inheritedGenerations = inheritedPairs == 0 ? [] : slots.map { cmempool_load32(SlotTable.generations + $0) }
         vacancy = Array(repeating: .max, count: (slotCount + 63) / 64)
+    }
+
+    /// What a slot's generation was when the slab was mapped, the low half: as long as it is that, the slab's buffer was nobody's.
+    func inheritedGeneration(of slot: Int) -> UInt32 {
+        inheritedGenerations.isEmpty ? 0 : inheritedGenerations[slot - firstSlot]
     }
 
     var slots: Range<Int> { firstSlot..<firstSlot + slotCount }

@@ -1,7 +1,17 @@
 // Buffers as plain memory: the put of an address finds the buffer, or says what is wrong with it.
 
-import Mempool
+import Glibc
 import Testing
+
+@testable import Mempool
+
+/// Several owners for each slot of three slabs, whose pool has ended when this returns.
+@inline(never) private func useUpPool() {
+    let pool = BufferPool()
+    let all = (0..<600).map { _ in pool.get(512) }
+    for _ in 0..<3 { all.map { _ in pool.get(512) }.forEach(pool.put) }
+    all.forEach(pool.put)
+}
 
 @Suite("Gets and puts of plain memory")
 struct RawTests {
@@ -115,9 +125,33 @@ struct RawTests {
         // The neighbour in the slab, which has never been handed out.
         let neighbour = try #require(own.baseAddress) + 512
         pool.putRaw(neighbour)
-        #expect(pool.stats().discarded == 4 && pool.stats().puts == 0 && pool.stats().inUse == 1)
+        #expect(pool.stats().discards.foreign == 4 && pool.stats().discarded == 4)
+        #expect(pool.stats().puts == 0 && pool.stats().inUse == 1)
         pool.putRaw(own.baseAddress)
         #expect(pool.stats().inUse == 0)
+    }
+
+    @Test("what a pool never handed out is a foreign put, also where the slot served a pool that is gone")
+    func neighbourOfASuccessor() async {
+        await #expect(processExitsWith: .exitCode(0)) {
+            // Without red zones, so that the neighbour begins where the buffer ends.
+            setenv("MEMPOOL_DEBUG", "off", 1)
+            useUpPool()
+            let pool = BufferPool()
+            let own = pool.get(512)
+            // Of a slot that the other pool had, so that this tests anything.
+            guard own.generation > 2, let address = own.base else { exit(2) }
+            for number in 1..<16 { pool.putRaw(address + number * 512) }
+            guard pool.stats().discards.foreign == 15, pool.stats().discarded == 15 else { exit(3) }
+            pool.put(own)
+            pool.putRaw(address)
+            // This one had an owner.
+            guard pool.stats().discards.doublePut == 1, pool.stats().discards.foreign == 15 else { exit(4) }
+            let all = (0..<16).map { _ in pool.get(512) }
+            all.forEach(pool.put)
+            for buffer in all { pool.putRaw(buffer.base) }
+            exit(pool.stats().discards.doublePut == 17 && pool.stats().discards.foreign == 15 ? 0 : 5)
+        }
     }
 
     @Test("another pool's memory is refused and stays that pool's")

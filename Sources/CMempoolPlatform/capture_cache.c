@@ -229,8 +229,8 @@ static cmempool_recorded_thread *begin_thread(void) {
         pthread_mutex_unlock(&spare_lock);
     }
     if (!thread) {
-        thread = mmap(NULL, sizeof *thread, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (thread == MAP_FAILED) return NULL;
+        thread = cmempool_map(sizeof *thread);
+        if (!thread) return NULL;
     }
     stack_bounds stack = cmempool_this_stack();
     thread->low = stack.low;
@@ -244,7 +244,7 @@ static cmempool_recorded_thread *begin_thread(void) {
     clock_gettime(CLOCK_MONOTONIC, &now);
     thread->random = ((uint64_t)(uintptr_t)thread ^ (uint64_t)now.tv_nsec << 20 ^ secrets.of_end) | 1;
     empty_cache(thread);
-    if (pthread_setspecific(thread_key, thread) != 0) {
+    if (cmempool_is_refused() || pthread_setspecific(thread_key, thread) != 0) {
         munmap(thread, sizeof *thread);
         return NULL;
     }

@@ -111,6 +111,7 @@ void cmempool_print(const char *text, size_t bytes) {
 }
 
 int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {
+    if (cmempool_is_refused()) return ENOMEM;
     // Some file systems give up what they have allocated so far when a signal arrives, and say so.
     while (descriptor >= 0 && fallocate(descriptor, 0, (off_t)offset, (off_t)bytes) != 0) {
         if (errno == EOPNOTSUPP) break;

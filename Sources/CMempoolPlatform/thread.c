@@ -39,7 +39,7 @@ static void make_thread_key(void) { has_thread_key = pthread_key_create(&thread_
 bool cmempool_register_thread(cmempool_thread *thread) {
     if (thread->has_ended) return false;
     pthread_once(&thread_key_once, make_thread_key);
-    if (!has_thread_key || pthread_setspecific(thread_key, thread) != 0) return false;
+    if (!has_thread_key || cmempool_is_refused() || pthread_setspecific(thread_key, thread) != 0) return false;
     thread->is_registered = 1;
     return true;
 }
@@ -71,7 +71,7 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
-    struct thread_start *start = malloc(sizeof *start);
+    struct thread_start *start = cmempool_is_refused() ? NULL : malloc(sizeof *start);
     if (!start) return false;
     *start = (struct thread_start){name, body};
     if (pthread_attr_init(&attributes) != 0) {
@@ -85,7 +85,7 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     sigfillset(&all);
     sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failure = pthread_create(&thread, &attributes, run_body, start);
+    int failure = cmempool_is_refused() ? EAGAIN : pthread_create(&thread, &attributes, run_body, start);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (failure != 0) free(start);
@@ -140,8 +140,8 @@ static cmempool_deferred_put *ring(cmempool_thread *thread) {
     cmempool_deferred_put *known = __atomic_load_n(&thread->deferred, __ATOMIC_RELAXED);
     if (known) return known;
     int error = errno;
-    void *memory = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory != MAP_FAILED) {
+    void *memory = cmempool_map(RING_BYTES);
+    if (memory) {
         // A handler that interrupts this one here maps its own.
         if (__atomic_compare_exchange_n(&thread->deferred, &known, memory, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
             known = memory;

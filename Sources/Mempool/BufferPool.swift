@@ -74,8 +74,13 @@ public final class BufferPool: Sendable {
     ///   pools with ``Zeroing/onPut`` remember what was asked for.
     public convenience init(configuration: PoolConfiguration) throws(PoolConfigurationError) {
         try configuration.validate()
-        if configuration.zeroing == .onPut, !ZeroingRequests.isReserved {
-            throw PoolConfigurationError(description: "zeroing: no address space for it: \(systemError())")
+        if configuration.zeroing == .onPut {
+            do {
+                try ZeroingRequests.reserve()
+            } catch {
+                throw PoolConfigurationError(
+                    description: "zeroing: no address space for it: \(SystemMemory.text(of: error.errorNumber))")
+            }
         }
         guard let core = Self.register(isDefault: false, configuration) else {
             throw PoolConfigurationError(description: Self.tooManyPools)

@@ -37,13 +37,12 @@ enum SlotTable {
 
     /// Address space for an element per slot; pages exist once they are written.
     static func reserve<Element>(_ type: Element.Type) -> UnsafeMutablePointer<Element> {
-        let bytes = slotLimit * MemoryLayout<Element>.stride
-        let protection = PROT_READ | PROT_WRITE
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, bytes, protection, flags, -1, 0), memory != MAP_FAILED else {
-            fatalError("mempool: cannot reserve \(bytes) bytes of address space for the slot table: \(systemError())")
+        guard let memory = SystemMemory.reserve(type, slotLimit) else {
+            let reason = systemError()
+            let bytes = slotLimit * MemoryLayout<Element>.stride
+            fatalError("mempool: cannot reserve \(bytes) bytes of address space for the slot table: \(reason)")
         }
-        return memory.bindMemory(to: Element.self, capacity: slotLimit)
+        return memory
     }
 
     /// The first number of `count` consecutive slots, or nil if the table is used up.

@@ -7,14 +7,14 @@ internal import Glibc
 ///
 /// 128 MiB of address space, of which only the pages of slots in such pools take memory. A slot's entry is its owner's.
 enum ZeroingRequests {
-    /// Whether there is room for them, which is reserved when this is first asked and then stays.
-    static let isReserved: Bool = {
+    /// Reserves the room for them, which then stays. Throws what the system says if it refuses; the next pool asks again.
+    static func reserve() throws(PoolAllocationError) {
+        guard !cmempool_has_zeroing_requests() else { return }
         let byteCount = SlotTable.slotLimit * MemoryLayout<UInt64>.stride
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            return false
+        guard let requests = SystemMemory.reserve(UInt64.self, SlotTable.slotLimit) else {
+            throw PoolAllocationError(byteCount: byteCount, errorNumber: errno)
         }
-        cmempool_set_zeroing_requests(memory.bindMemory(to: UInt64.self, capacity: SlotTable.slotLimit))
-        return true
-    }()
+        // Another thread may have been faster.
+        if !cmempool_set_zeroing_requests(requests) { SystemMemory.unmap(requests, byteCount) }
+    }
 }

@@ -60,7 +60,7 @@ final class GuardedMemory: Sendable {
     private nonisolated(unsafe) let header: UnsafeMutablePointer<RecordingHeader>
 
     init?(options: RecorderOptions, file: RecordingFile) {
-        guard let regions = Self.reserve(UnsafeMutablePointer<cmempool_region>?.self, Self.slotLimit) else {
+        guard let regions = SystemMemory.reserve(UnsafeMutablePointer<cmempool_region>?.self, Self.slotLimit) else {
             return nil
         }
         self.regions = regions
@@ -80,15 +80,6 @@ final class GuardedMemory: Sendable {
         let count = read(descriptor, &text, text.count)
         let digits = text.prefix(max(0, count)).prefix { (48...57).contains($0) }
         return Int(String(decoding: digits, as: UTF8.self)) ?? usual
-    }
-
-    private static func reserve<Element>(_ type: Element.Type, _ count: Int) -> UnsafeMutablePointer<Element>? {
-        let bytes = count * MemoryLayout<Element>.stride
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, bytes, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            return nil
-        }
-        return memory.bindMemory(to: type, capacity: count)
     }
 
     /// How the pools reach the process's own.
@@ -198,7 +189,7 @@ final class GuardedMemory: Sendable {
         let regionBytes = ((1 << number) + 2) * Self.pageBytes
         let count = min(Self.roomRegions, Self.roomBytes / regionBytes)
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard count > 0, let regions = Self.reserve(cmempool_region.self, count),
+        guard count > 0, let regions = SystemMemory.reserve(cmempool_region.self, count),
             let memory = mmap(nil, count * regionBytes, PROT_NONE, flags, -1, 0), memory != MAP_FAILED
         else { return false }
         state.rooms[number] = Room(start: UInt(bitPattern: memory), regions: regions, count: count)

@@ -50,11 +50,9 @@ struct HighWater: @unchecked Sendable {
     }
 
     init?(file: RecordingFile, unit: Int) {
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, Self.byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            return nil
-        }
-        credits = memory.assumingMemoryBound(to: UInt64.self)
+        let wordCount = Self.byteCount / MemoryLayout<UInt64>.stride
+        guard let credits = SystemMemory.reserve(UInt64.self, wordCount) else { return nil }
+        self.credits = credits
         shardWords = file.records(.shards, as: UInt64.self)
         rare = .allocate(capacity: 1)
         rare.initialize(

@@ -3,6 +3,7 @@
 #if Recorder
 internal import CMempoolPlatform
 internal import Glibc
+internal import Mempool
 internal import MempoolRecording
 
 /// The ownership of one buffer from get to put, as findings need it.
@@ -353,12 +354,8 @@ struct PutHistory: @unchecked Sendable {
     /// each time.
     init?(isSampled: Bool) {
         indexMask = (isSampled ? 2_048 : 8_192) - 1
-        let byteCount = (indexMask + 1) * Self.wordsPerPlace * 8
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            return nil
-        }
-        places = memory.bindMemory(to: UInt64.self, capacity: (indexMask + 1) * Self.wordsPerPlace)
+        guard let places = SystemMemory.reserve(UInt64.self, (indexMask + 1) * Self.wordsPerPlace) else { return nil }
+        self.places = places
     }
 
     /// Of one slot the last 1,024 owners. A loop that has one buffer at a time would otherwise go through the whole table, and find

@@ -111,8 +111,8 @@ final class RecordingFile: Sendable {
                 throw RecordingFileError(path: path ?? "", errorNumber: errno)
             }
             let flags = descriptor < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED
-            guard let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, descriptor, 0),
-                memory != MAP_FAILED
+            guard !cmempool_is_refused(),
+                let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, descriptor, 0), memory != MAP_FAILED
             else {
                 throw RecordingFileError(path: path ?? "", errorNumber: errno)
             }

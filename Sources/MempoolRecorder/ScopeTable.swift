@@ -75,13 +75,10 @@ final class ScopeTable: Sendable {
 
     /// - Parameter makeRoom: Sets bytes of the string section aside; called with the table's lock held.
     init?(file: RecordingFile, makeRoom: @escaping @Sendable (Int) -> UInt32?) {
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, Self.heapBytes, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            return nil
-        }
+        guard let words = SystemMemory.reserve(UInt64.self, RecordingLimits.contexts) else { return nil }
         self.file = file
         self.makeRoom = makeRoom
-        words = memory.bindMemory(to: UInt64.self, capacity: RecordingLimits.contexts)
+        self.words = words
         records = file.records(.contexts, as: ContextRecord.self)
         texts = file.records(.strings, as: UInt8.self)
     }

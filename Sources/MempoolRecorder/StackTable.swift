@@ -27,12 +27,9 @@ final class StackTable: Sendable {
     static let indexBytes = (1 << indexBits) * MemoryLayout<UInt64>.stride
 
     init?(file: RecordingFile) {
-        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
-        guard let memory = mmap(nil, Self.indexBytes, PROT_READ | PROT_WRITE, flags, -1, 0), memory != MAP_FAILED else {
-            return nil
-        }
+        guard let index = SystemMemory.reserve(UInt64.self, 1 << Self.indexBits) else { return nil }
         self.file = file
-        index = memory.bindMemory(to: UInt64.self, capacity: 1 << Self.indexBits)
+        self.index = index
         words = file.records(.stacks, as: UInt64.self)
     }
 

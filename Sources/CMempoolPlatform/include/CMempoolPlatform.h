@@ -222,7 +222,14 @@ CMEMPOOL_INLINE void cmempool_set_until_sampled(uint32_t gets) { cmempool_this_t
 
 /// What the owner of each slot asked for, bytes, in pools that zero at the put.
 extern uint64_t *_Nullable cmempool_zeroing_requests;
-CMEMPOOL_INLINE void cmempool_set_zeroing_requests(uint64_t *_Nonnull requests) { cmempool_zeroing_requests = requests; }
+CMEMPOOL_INLINE bool cmempool_has_zeroing_requests(void) {
+    return __atomic_load_n(&cmempool_zeroing_requests, __ATOMIC_ACQUIRE) != NULL;
+}
+/// False if somebody else set them already, and these are not needed.
+CMEMPOOL_INLINE bool cmempool_set_zeroing_requests(uint64_t *_Nonnull requests) {
+    uint64_t *none = NULL;
+    return __atomic_compare_exchange_n(&cmempool_zeroing_requests, &none, requests, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
 CMEMPOOL_INLINE void cmempool_remember_request(uint32_t slot, intptr_t request) {
     cmempool_zeroing_requests[slot] = (uint64_t)request;
 }
@@ -328,6 +335,29 @@ bool cmempool_take_deferred(cmempool_deferred_put *_Nonnull put);
 bool cmempool_remember_mapping(const void *_Nonnull base, intptr_t bytes);
 /// Forgets it; gives its bytes, 0 if it is not remembered.
 intptr_t cmempool_forget_mapping(const void *_Nonnull base);
+
+// MARK: - What the system may refuse
+
+/// For tests: which calls that ask the system for memory, address space, room in a file or a thread fail as if it refused. Counts
+/// from 0 on, from the call of `cmempool_refuse`.
+typedef struct cmempool_refusals {
+    uint64_t first;
+    /// How many fail; 0 for none, and then none are counted.
+    uint64_t count;
+    /// Calls so far.
+    uint64_t calls;
+} cmempool_refusals;
+extern cmempool_refusals cmempool_current_refusals;
+void cmempool_refuse(uint64_t first, uint64_t count);
+uint64_t cmempool_refusable_calls(void);
+bool cmempool_is_among_refused(void);
+/// Whether this call is to fail; `errno` is ENOMEM then.
+CMEMPOOL_INLINE bool cmempool_is_refused(void) {
+    if (__builtin_expect(__atomic_load_n(&cmempool_current_refusals.count, __ATOMIC_RELAXED) == 0, true)) return false;
+    return cmempool_is_among_refused();
+}
+/// Address space, pages of zeros once they are touched; null if the system refuses.
+void *_Nullable cmempool_map(size_t bytes);
 
 // MARK: - Atomic access to plain memory
 // Swift's atomics cannot be laid over memory that another process reads or that a C structure owns.

@@ -44,6 +44,8 @@ final class Recorder: Sendable {
     private nonisolated(unsafe) let poisonBytes: UnsafeMutablePointer<UInt8>
     /// Where the hot path reads and counts; they stay as they are.
     private nonisolated(unsafe) let publishedPools: UnsafeMutablePointer<UInt64>
+    /// A pool that found no room has an entry of zeros if a later one found some.
+    private nonisolated(unsafe) let pools: UnsafeMutablePointer<PoolRecord>
     private nonisolated(unsafe) let bucketCounters: UnsafeMutablePointer<BucketCounters>
     private nonisolated(unsafe) let histograms: UnsafeMutablePointer<UInt64>
 
@@ -93,6 +95,7 @@ final class Recorder: Sendable {
                 poisonBytes: poisonBytes))
         shards = ShardTable(file: file)
         publishedPools = file.published(.pools)
+        pools = file.records(.pools, as: PoolRecord.self)
         bucketCounters = file.records(.counters, as: BucketCounters.self)
         histograms = file.records(.histograms, as: UInt64.self)
         executable = Self.executablePath()
@@ -240,7 +243,7 @@ final class Recorder: Sendable {
             record.name = cold.strings.add(name)
             record.bucketCount = UInt32(capacities.count)
             record.state = 1
-            file.records(.pools, as: PoolRecord.self)[pool] = record
+            pools[pool] = record
             let counters = file.records(.counters, as: BucketCounters.self) + pool * rows
             for (row, capacity) in capacities.enumerated() { counters[row].capacity = UInt64(capacity) }
             // A pool that had the number before may have had more buckets.
@@ -614,7 +617,9 @@ final class Recorder: Sendable {
 
     @inline(__always)
     private func counters(_ pool: Int, _ row: Int) -> UnsafeMutablePointer<BucketCounters>? {
-        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(publishedPools) else { return nil }
+        guard pool >= 0, UInt64(pool) < cmempool_load64_acquire(publishedPools), pools[pool].state != 0 else {
+            return nil
+        }
         return bucketCounters + (pool &* HotLayout.rowsPerPool &+ row)
     }
 
@@ -626,8 +631,8 @@ final class Recorder: Sendable {
     }
 
     private func pool(_ pool: Int) -> UnsafeMutablePointer<PoolRecord>? {
-        guard UInt64(pool) < cmempool_load64_acquire(file.published(.pools)) else { return nil }
-        return file.records(.pools, as: PoolRecord.self) + pool
+        guard UInt64(pool) < cmempool_load64_acquire(publishedPools), pools[pool].state != 0 else { return nil }
+        return pools + pool
     }
 }
 

@@ -40,7 +40,7 @@ final class Sampling: Sendable {
             all[totals.pool] = all[totals.pool].map { Self.sum($0, totals) } ?? totals
         }
         var outstanding: UInt64 = 0
-        for totals in all.values where totals.pool < poolCount {
+        for totals in all.values where totals.pool < poolCount && pools[totals.pool].state != 0 {
             let rows =
                 file.records(.counters, as: BucketCounters.self) + totals.pool * RecordingLimits.bucketRowsPerPool
             for (row, stats) in zip(rows..<rows + totals.buckets.count, totals.buckets) {

@@ -133,4 +133,45 @@ struct RefusedMemoryTests {
             doublePuts <= 4 && recording.findings.allSatisfy { $0.kind == FindingKind.doublePut.rawValue },
             "call \(failing)")
     }
+
+    @Test func `A pool that found no room in the recording is in it as little when a later one finds some`()
+        async throws
+    {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            record("full,quiet,recording=\(path)")
+            func make(_ name: String) throws -> BufferPool {
+                try BufferPool(configuration: PoolConfiguration(name: name))
+            }
+            var pools = [try make("fits")]
+            // Room is made for some twenty at a time, by the only calls that a pool without buffers makes.
+            SystemMemory.refuse(0..<1)
+            while SystemMemory.refusableCalls == 0, pools.count < 60 {
+                pools.append(try make(pools.count < 10 ? "fits" : "\(pools.count)"))
+            }
+            must(SystemMemory.refusableCalls == 1 && pools.count > 10)
+            SystemMemory.refuse(0..<0)
+            let lost = pools.count - 1
+            // A file that had no room is not asked again before a second is over.
+            usleep(1_100_000)
+            pools.append(try make("later"))
+            for pool in pools.suffix(2) {
+                let buffers = (0..<5).map { pool.get($0 * 1_000 + 1) }
+                pool.put(buffers[0])
+                buffers.forEach(pool.put)
+            }
+            pools.remove(at: lost)
+            exit(0)
+        }
+        let recording = try Recording(path: path)
+        #expect(recording.header.dropped.pools == 1)
+        let used = recording.pools.filter { !$0.isUnused }
+        #expect(used.allSatisfy { !$0.name.isEmpty }, "\(used.map(\.name))")
+        let later = try #require(used.last)
+        #expect(later.name == "later" && later.rows.reduce(0) { $0 + $1.gets } == 5)
+        // Mistakes are found in both.
+        #expect(recording.findings.reduce(0) { $0 + $1.count } == 2)
+        #expect(recording.forEachLedgerRecord { _, _ in }.outstanding == 0)
+    }
 }

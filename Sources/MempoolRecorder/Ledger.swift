@@ -136,13 +136,18 @@ struct Ledger: @unchecked Sendable {
         // By less than 2^32: so many gets of one slot do not pass unsampled.
         let last = record.pointee.sequence &>> 2
         let generation = last &+ UInt64(low &- UInt32(truncatingIfNeeded: last))
-        recordGet(record, slot: slot, generation: generation, request: request, stack: stack, place: place, lastOwner)
+        recordGet(record, slot: slot, generation: generation, request: request, stack: stack, place: place, lastOwner) {
+            // Mapped anew since, perhaps. The thread has a cache: the buffer comes from its magazine.
+            guard let cache = cmempool_owned_cache(pool) else { return }
+            let base = UInt(bitPattern: cmempool_base_at(cache, UInt32(truncatingIfNeeded: slot)))
+            record.pointee.address = UInt64(base)
+        }
     }
 
     @inline(__always)
     private func recordGet(
         _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, stack: UInt32,
-        place: UInt64, _ lastOwner: PutHistory.Place
+        place: UInt64, _ lastOwner: PutHistory.Place, more: () -> Void = {}
     ) {
         history.keep(record, slot: slot, in: lastOwner)
         begin(record, generation: generation)
@@ -152,6 +157,7 @@ struct Ledger: @unchecked Sendable {
         HotLayout.word(HotLayout.stacksWord, of: record).pointee = UInt64(stack)
         HotLayout.word(HotLayout.threadsWord, of: record).pointee = UInt64(cmempool_thread_id())
         record.pointee.getTime = cmempool_now()
+        more()
         end(record, generation: generation, HotLayout.outstanding)
     }
 

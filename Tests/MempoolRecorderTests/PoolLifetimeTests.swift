@@ -83,4 +83,30 @@ import Testing
         #expect(recording.pools.first?.rows.first?.gets == 20_001)
         #expect(recording.header.dropped.ledger == 0)
     }
+
+    @Test func `A sampled buffer has its own address, also where the slot had another pool's`() async {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            setenv("MEMPOOL_DEBUG", "sampled,sample=2,quiet,recording=\(path)", 1)
+            func turn(_ pool: BufferPool) -> [Buffer] { (0..<60).map { _ in pool.get(512) } }
+            usePool { pool in
+                for _ in 0..<50 { turn(pool).forEach(pool.put) }
+            }
+            // Where that pool's slab was, nothing else may come to lie.
+            for _ in 0..<32 { must(mmap(nil, 256 << 10, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) }
+            let pool = BufferPool()
+            turn(pool).forEach(pool.put)
+            // Half of them is sampled for the first time since the slot has this memory.
+            let addresses = Set(
+                turn(pool).map { $0.withUnsafeMutableBytes { UInt64(UInt(bitPattern: $0.baseAddress)) } })
+            var count = 0
+            _ = try Recording(path: path).forEachLedgerRecord { _, record in
+                guard record.state == .outstanding else { return }
+                count += 1
+                must(addresses.contains(record.address))
+            }
+            must(count > 10 && addresses.count == 60)
+            exit(0)
+        }
+    }
 }

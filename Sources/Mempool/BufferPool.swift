@@ -139,7 +139,7 @@ public final class BufferPool: Sendable {
     /// first reached the second in the usual way, as by a lock. Two threads that put it at the same instant are told apart only
     /// while a recorder watches every get, at levels full and paranoid: otherwise there is no atomic exchange, and both may be
     /// taken. The get that meets the second copy drops it and counts a double put, unless another get takes the first copy at that
-    /// instant.
+    /// instant, or took it before the second put had ended.
     ///
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)

@@ -71,7 +71,7 @@ cmempool_unwinder cmempool_load_unwinder(void) {
 // MARK: - Bounds of the calling thread's stack
 
 stack_bounds cmempool_this_stack(void) {
-    stack_bounds bounds = {1, 1};
+    stack_bounds bounds = NO_STACK_BOUNDS;
     pthread_attr_t attributes;
     if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
         void *address;
@@ -163,6 +163,7 @@ uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uin
 
 uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk) {
     *walk = (frame_walk){.outermost = frame};
+    if (stack.high - stack.low < 2 * sizeof(uintptr_t)) return 0;
     if ((uintptr_t)frame < stack.low || (uintptr_t)frame > stack.high - 2 * sizeof(uintptr_t)) return 0;
     uint32_t count = 0;
     for (;;) {
@@ -225,11 +226,16 @@ uint32_t cmempool_unwind_interrupted(
     ucontext_t registers = *(const ucontext_t *)context;
 #if defined(__x86_64__)
     uintptr_t counter = (uintptr_t)registers.uc_mcontext.gregs[REG_RIP];
+    uintptr_t top = (uintptr_t)registers.uc_mcontext.gregs[REG_RSP];
     stack_word *frame = (stack_word *)registers.uc_mcontext.gregs[REG_RBP];
 #else
     uintptr_t counter = registers.uc_mcontext.pc;
+    uintptr_t top = registers.uc_mcontext.sp;
     stack_word *frame = (stack_word *)registers.uc_mcontext.regs[29];
 #endif
+    // Any code may be interrupted, so the register may hold anything. Below the top lies what calls that have ended left.
+    if (top < stack.low || top > stack.high) stack = NO_STACK_BOUNDS;
+    else stack.low = top;
     uint64_t words[CMEMPOOL_FRAME_LIMIT];
     frame_walk walk;
     unw_cursor_t cursor;

@@ -9,7 +9,10 @@ typedef struct stack_bounds {
     uintptr_t high;
 } stack_bounds;
 
-/// Asks the system; tens of microseconds on the main thread.
+/// Of a stack that nobody knows: no frame lies on it, whatever a frame pointer holds.
+#define NO_STACK_BOUNDS ((stack_bounds){UINTPTR_MAX, UINTPTR_MAX})
+
+/// Asks the system; tens of microseconds on the main thread. Without bounds if it does not tell.
 stack_bounds cmempool_this_stack(void);
 
 /// A word on the stack. A register that holds no frame pointer may lead to an odd address; what is read there is refused

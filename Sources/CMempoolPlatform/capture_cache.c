@@ -313,7 +313,7 @@ static bool look_for_images(const cmempool_recorded_thread *thread) {
 static __attribute__((noinline)) uint32_t identify(
     cmempool_recorded_thread *thread, stack_word *own, uint64_t *frames, uint32_t *count
 ) {
-    stack_bounds stack = {1, 1};
+    stack_bounds stack;
     if (thread) stack = (stack_bounds){thread->low, thread->high};
     else stack = cmempool_this_stack();
     *count = cmempool_unwind(own, stack, frames, options.limit);

@@ -123,15 +123,17 @@ extension Recorder {
         finding.accessStack = stack
         finding.accessThread = cmempool_thread_id()
         finding.badBytes = UInt64(access.count)
-        finding.expectedCapacity = UInt64(access.capacity)
-        finding.bytes = UInt64(access.capacity)
         if access.isRead { finding.flags |= FindingRecord.readFlag }
         finding.reissues = (access.generation - min(generation, access.generation)) / 2
-        if let present = ledger.record(access.slot) {
-            finding.address = present.pointee.address
-            finding.offset = Int64(bitPattern: UInt64(access.address) &- present.pointee.address)
-        }
-        if let owner = ledger.owner(slot: access.slot, generation: generation) {
+        let owner = ledger.owner(slot: access.slot, generation: generation)
+        // From what the caller has, as the slot's present buffer may lie elsewhere: between guard pages, or in other memory.
+        let capacity = max(access.capacity, wholeCapacity(access, owner) ?? 0)
+        let offset = capacity - access.capacity + access.offset
+        finding.expectedCapacity = UInt64(capacity)
+        finding.bytes = UInt64(capacity)
+        finding.address = UInt64(access.address) &- UInt64(offset)
+        finding.offset = Int64(offset)
+        if let owner {
             fill(&finding, from: owner)
             finding.putStack = owner.putStack
             finding.putThread = owner.putThread
@@ -148,6 +150,17 @@ extension Recorder {
             finding.reissueStack = next.getStack
         }
         add(finding)
+    }
+
+    /// What the buffer held of which a part was touched, perhaps all; nil if nobody knows any more. What a slice lacks of it lies
+    /// before the slice.
+    private func wholeCapacity(_ access: AccessEvent, _ owner: Ownership?) -> Int? {
+        guard let bucket = access.bucket else { return owner.map { ($0.request + 4095) & ~4095 } }
+        var record = LedgerRecord()
+        record.pool = UInt16(access.pool)
+        record.bucket = UInt8(bucket)
+        // Without counters of the pool it is what the record has for the request: 0.
+        return Int(self.capacity(of: record))
     }
 
     // MARK: - Overrun, and lives that are too long

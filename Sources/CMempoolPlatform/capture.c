@@ -40,14 +40,6 @@ static int (*get_register)(unw_cursor_t *, int, unw_word_t *);
 static int (*step)(unw_cursor_t *);
 static int (*get_name)(unw_cursor_t *, char *, size_t, unw_word_t *);
 
-// In a static executable dlopen crashes; such a program has no interpreter segment.
-bool cmempool_is_static_executable(void) {
-    const ElfW(Phdr) *header = (const ElfW(Phdr) *)getauxval(AT_PHDR);
-    size_t count = getauxval(AT_PHNUM);
-    for (size_t i = 0; header && i < count; i++)
-        if (header[i].p_type == PT_INTERP) return false;
-    return true;
-}
 
 static void find_job_runner(void);
 

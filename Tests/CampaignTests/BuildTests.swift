@@ -120,15 +120,38 @@ struct BuildTests {
             """
         try plugin.write(
             toFile: scratch.file("plugin/Sources/plugin/plugin.swift"), atomically: true, encoding: .utf8)
-        // A program that is linked with nothing of Swift's.
+        // A program that is linked with nothing of Swift's. It uses the pool or not, on two threads that end after the library is
+        // closed, and itself ends after that.
         let loader = """
             #include <dlfcn.h>
+            #include <pthread.h>
             #include <stdio.h>
+            static int (*gets_of_pool)(void);
+            static pthread_barrier_t used, closed;
+            static void *run(void *unused) {
+                gets_of_pool();
+                pthread_barrier_wait(&used);
+                pthread_barrier_wait(&closed);
+                return NULL;
+            }
             int main(int count, char **words) {
+                pthread_t threads[2];
                 void *library = dlopen(words[1], RTLD_NOW);
                 if (!library) return puts(dlerror()), 2;
-                int (*gets)(void) = (int (*)(void))dlsym(library, "plugin_gets");
-                return gets && gets() == 1 ? 0 : 3;
+                if (count > 2) return dlclose(library);
+                gets_of_pool = (int (*)(void))dlsym(library, "plugin_gets");
+                if (!gets_of_pool || gets_of_pool() != 1) return 3;
+                pthread_barrier_init(&used, NULL, 3);
+                pthread_barrier_init(&closed, NULL, 3);
+                for (int i = 0; i < 2; i++) if (pthread_create(&threads[i], NULL, run, NULL) != 0) return 4;
+                pthread_barrier_wait(&used);
+                if (dlclose(library) != 0) return 5;
+                pthread_barrier_wait(&closed);
+                for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+                // Loaded again, it is the one that was there.
+                library = dlopen(words[1], RTLD_NOW);
+                int (*again)(void) = library ? (int (*)(void))dlsym(library, "plugin_gets") : 0;
+                return again && again() == 4 ? 0 : 6;
             }
             """
         try loader.write(toFile: scratch.file("loader.c"), atomically: true, encoding: .utf8)
@@ -136,16 +159,18 @@ struct BuildTests {
         environment["MEMPOOL_DEBUG"] = nil
         for command in [
             ["swift", "build", "--package-path", scratch.file("plugin")],
-            ["clang", "-o", scratch.file("loader"), scratch.file("loader.c"), "-ldl"],
+            ["clang", "-o", scratch.file("loader"), scratch.file("loader.c"), "-ldl", "-lpthread"],
         ] {
             let end = try Program.run(["/usr/bin/env"] + command, environment: environment, in: scratch)
             try #require(end.status == 0, "\(end.output)")
         }
-        for level in ["off", "full"] {
-            let end = try Program.run(
-                [scratch.file("loader"), scratch.file("plugin/.build/debug/libplugin.so")],
-                environment: ["MEMPOOL_DEBUG": level], in: scratch)
-            #expect(end.status == 0, "\(level): \(end.output)")
+        let library = scratch.file("plugin/.build/debug/libplugin.so")
+        for level in ["off", "sampled", "full", "paranoid"] {
+            for words in [[library], [library, "unused"]] {
+                let end = try Program.run(
+                    [scratch.file("loader")] + words, environment: ["MEMPOOL_DEBUG": level], in: scratch)
+                #expect(end.status == 0, "\(level), \(words.count): \(end.output)")
+            }
         }
     }
 }

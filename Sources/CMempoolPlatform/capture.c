@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <ucontext.h>
@@ -40,13 +39,18 @@ static int (*get_register)(unw_cursor_t *, int, unw_word_t *);
 static int (*step)(unw_cursor_t *);
 static int (*get_name)(unw_cursor_t *, char *, size_t, unw_word_t *);
 
+static uintptr_t c_library_address;
 
-static void find_job_runner(void);
+uintptr_t cmempool_c_library_address(void) { return c_library_address; }
 
-cmempool_unwinder cmempool_load_unwinder(void) {
-    find_job_runner();
-    void *library = cmempool_is_static_executable() ? NULL : dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
+void cmempool_find_unwinder(void) {
+    // Once, also if it is not there: the second call may be one that must not wait for the loader.
+    static bool was_looked_for;
+    if (was_looked_for || cmempool_is_static_executable()) return;
+    was_looked_for = true;
+    void *library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return;
+    c_library_address = (uintptr_t)dlsym(RTLD_DEFAULT, "abort");
 #if !defined(__aarch64__)
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
 #endif
@@ -57,6 +61,14 @@ cmempool_unwinder cmempool_load_unwinder(void) {
     *(void **)&step = dlsym(library, SYMBOL_TEXT(unw_step));
     *(void **)&get_name = dlsym(library, SYMBOL_TEXT(unw_get_proc_name));
     *(void **)&backtrace_function = dlsym(library, "unw_backtrace");
+}
+
+static void find_job_runner(void);
+
+cmempool_unwinder cmempool_load_unwinder(void) {
+    cmempool_find_unwinder();
+    // Looks through the list of images, which is not what the loader locks while it loads one.
+    find_job_runner();
     return backtrace_function ? CMEMPOOL_UNWINDER_LIBUNWIND : CMEMPOOL_UNWINDER_FRAME_POINTERS;
 }
 

@@ -64,6 +64,9 @@ uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, bo
 /// Whether there is a libunwind; otherwise `cmempool_unwind` follows frame pointers.
 bool cmempool_has_unwinder(void);
 
+/// Where something of the C library lies that is in no other image; 0 without a libunwind.
+uintptr_t cmempool_c_library_address(void);
+
 /// Visits the callers one by one with the address just above the two words that the called function's frame pointer points at,
 /// the second of which is the return address. Slow: microseconds per frame.
 uint32_t cmempool_each_step(bool (*visit)(uint64_t address, uintptr_t above, void *context), void *context, uint32_t limit);

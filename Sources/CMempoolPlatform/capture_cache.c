@@ -4,7 +4,6 @@
 #include "CMempoolPlatform.h"
 #include "capture.h"
 
-#include <dlfcn.h>
 #include <link.h>
 #include <pthread.h>
 #include <string.h>
@@ -74,9 +73,9 @@ void cmempool_start_capturing(const cmempool_capture_options *chosen) {
         got += (size_t)more;
     }
     secrets.of_end |= 1;
-    // Without libunwind there is nothing to compare with, and in a static program no dlsym.
-    void *abort_function = cmempool_has_unwinder() ? dlsym(RTLD_DEFAULT, "abort") : NULL;
-    if (abort_function) dl_iterate_phdr(find_c_library, abort_function);
+    // Without libunwind there is nothing to compare with.
+    uintptr_t in_c_library = cmempool_c_library_address();
+    if (in_c_library) dl_iterate_phdr(find_c_library, (void *)in_c_library);
     image_counts images = cmempool_image_counts();
     unloads_seen = images.unloads;
     loads_seen = images.loads;

@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 // In a static executable dlopen crashes; such a program has no interpreter segment.
@@ -25,3 +26,29 @@ __attribute__((constructor)) static void stay_loaded(void) {
     if (getauxval(AT_PHDR) == (uintptr_t)header + header->e_phoff) return;
     dlopen(image.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
+
+#if MEMPOOL_RECORDER
+
+// What a recorder asks the loader for is asked for before anything of the program runs. At the first use of a pool it could be too
+// late: the thread that starts the recorder would wait for the loader's lock, and a library that is being loaded and uses a
+// pool at once holds that lock and would wait for the recorder.
+
+#if DEBUG
+#define RECORDS_UNASKED true
+#else
+#define RECORDS_UNASKED false
+#endif
+
+/// Whether a recorder will start if a pool is used. At worst libunwind is loaded in vain, or only when the recorder starts.
+static bool expects_recorder(void) {
+    const char *settings = cmempool_secure_getenv("MEMPOOL_DEBUG");
+    if (!settings || !*settings) return RECORDS_UNASKED;
+    return strcmp(settings, "off") != 0 && strcmp(settings, "level=off") != 0;
+}
+
+__attribute__((constructor)) static void ask_loader(void) {
+    if (!expects_recorder()) return;
+    cmempool_find_clock();
+    cmempool_find_unwinder();
+}
+#endif

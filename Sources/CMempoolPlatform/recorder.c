@@ -73,7 +73,10 @@ static clock_reader read_clock = clock_gettime;
 
 #if MEMPOOL_RECORDER
 void cmempool_find_clock(void) {
-    if (cmempool_is_static_executable()) return;
+    // Once, as the unwinder.
+    static bool was_looked_for;
+    if (was_looked_for || cmempool_is_static_executable()) return;
+    was_looked_for = true;
     // The kernel's own code, which the C library calls as well; without it, nothing changes.
     void *kernel = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
     if (!kernel) return;

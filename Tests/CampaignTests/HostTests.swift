@@ -54,6 +54,37 @@ import Testing
         #expect(report.findings.first?.site?.file?.hasSuffix("Tests/Zoo/Stress.swift") == true)
     }
 
+    @Test(arguments: ["off", "sampled", "full", "paranoid"])
+    func `The first get of a process waits for no library that is being loaded`(level: String) throws {
+        let scratch = try Scratch()
+        // The loader is locked while this runs. Should the get wait for it, the end would be far away.
+        let library = try compileLibrary(
+            """
+            #define _GNU_SOURCE
+            #include <pthread.h>
+            #include <stdlib.h>
+            #include <time.h>
+            #include <unistd.h>
+            __attribute__((constructor)) static void load(void) {
+                void *(*get)(void *) = (void *(*)(void *))strtoul(getenv("FIRST_GET"), NULL, 10);
+                pthread_t thread;
+                struct timespec limit;
+                clock_gettime(CLOCK_REALTIME, &limit);
+                limit.tv_sec += 20;
+                if (pthread_create(&thread, NULL, get, NULL) != 0) _exit(3);
+                if (pthread_timedjoin_np(thread, NULL, &limit) != 0) _exit(4);
+                get(NULL);
+            }
+            """, in: scratch)
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "first-get", library], environment: ["MEMPOOL_DEBUG": "\(level),quiet,recording=\(path)"],
+            in: scratch)
+        #expect(end.status == 0, "\(end)")
+        guard level != "off" else { return }
+        #expect(try report(path).recorder?.unwinder == "libunwind")
+    }
+
     @Test(.enabled(if: canMount, "a small disk cannot be mounted here"))
     func `A full disk under the recording ends no program`() throws {
         let scratch = try Scratch()

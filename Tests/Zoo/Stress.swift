@@ -39,6 +39,17 @@ enum Stress {
         }
     }
 
+    /// Loads a library that has the first get of the process made by another thread, before it is loaded.
+    static func loadBeforeFirstGet(_ path: String) {
+        let body: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { _ in
+            putBuffer(getBuffer(100))
+            return nil
+        }
+        setenv("FIRST_GET", "\(unsafeBitCast(body, to: UInt.self))", 1)
+        guard dlopen(path, RTLD_NOW) != nil else { fatalError(String(cString: dlerror())) }
+        getBuffer(200)[0] = 1
+    }
+
     /// Loads every library of a folder, and leaks through the last one.
     static func loadLibraries(_ folder: String) {
         typealias Call = @convention(c) (@convention(c) () -> Void) -> Void

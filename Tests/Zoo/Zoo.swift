@@ -32,6 +32,7 @@ enum Zoo {
             Victim(truthAt: arguments[1], threads: threads, slots: slots).run()
         case "threads" where arguments.count == 2: Stress.useManyThreads(Int(arguments[1]) ?? 0)
         case "plugin" where arguments.count == 2: Stress.leakThroughPlugin(arguments[1])
+        case "first-get" where arguments.count == 2: Stress.loadBeforeFirstGet(arguments[1])
         case "libraries" where arguments.count == 2: Stress.loadLibraries(arguments[1])
         case "hoard" where arguments.count == 2: Stress.hoard(Int(arguments[1]) ?? 0)
         case "touch" where arguments.count == 2: await Touch.make(arguments[1])

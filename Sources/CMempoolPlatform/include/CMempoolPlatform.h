@@ -377,8 +377,10 @@ typedef enum cmempool_unwinder {
     CMEMPOOL_UNWINDER_FRAME_POINTERS = 2,
 } cmempool_unwinder;
 
-/// Loads libunwind if it is there; otherwise captures follow frame pointers. Not thread-safe: call once.
+/// Loads libunwind if it is there, unless that was done; otherwise captures follow frame pointers. Not thread-safe: call once.
 cmempool_unwinder cmempool_load_unwinder(void);
+/// The part of that which calls the loader, for a moment when no other thread can be waiting. Not thread-safe.
+void cmempool_find_unwinder(void);
 /// Whether the program was linked without an interpreter, so that no library can be loaded into it.
 bool cmempool_is_static_executable(void);
 
@@ -645,7 +647,7 @@ void cmempool_copy_words(uint64_t *_Nonnull to, const uint64_t *_Nonnull from, s
 
 /// CLOCK_MONOTONIC_COARSE, nanoseconds: a few nanoseconds to read, a few milliseconds of resolution.
 uint64_t cmempool_now(void);
-/// Makes that faster by a nanosecond: a recorded get and its put read it twice. Calls of the loader; any thread.
+/// Makes that faster by a nanosecond: a recorded get and its put read it twice. Calls the loader, the first time. Not thread-safe.
 void cmempool_find_clock(void);
 
 /// The value of an environment variable, or NULL if it is unset or the process runs with raised privileges.

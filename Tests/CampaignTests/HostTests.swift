@@ -85,6 +85,52 @@ import Testing
         #expect(try report(path).recorder?.unwinder == "libunwind")
     }
 
+    @Test func `Guard pages are watched in a program with more thread-local storage than a small stack holds`() throws {
+        let scratch = try Scratch()
+        let library = try compileLibrary(
+            """
+            static _Thread_local char room[1 << 20] __attribute__((tls_model("initial-exec")));
+            __attribute__((constructor)) static void use(void) { room[0] = 1; }
+            """, in: scratch)
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "touch", "write-after-put"],
+            environment: [
+                "MEMPOOL_DEBUG": "paranoid,recording=\(path)", "LD_PRELOAD": library, "SWIFT_BACKTRACE": "enable=no",
+            ], in: scratch)
+        #expect(end.status == 1_000 + SIGSEGV, "\(end)")
+        #expect(!end.output.contains("faults in guard pages are not reported"), "\(end)")
+        #expect(try report(path).findings.map(\.kind) == [.useAfterPut])
+    }
+
+    @Test func `Where the recorder can start no thread, the line about guard pages says why`() throws {
+        let scratch = try Scratch()
+        let library = try compileLibrary(
+            """
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <errno.h>
+            #include <pthread.h>
+            // Those of the pool's own, which have small stacks; the runtime would wait for one until there is one.
+            int pthread_create(pthread_t *thread, const pthread_attr_t *given, void *(*body)(void *), void *argument) {
+                int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
+                    dlsym(RTLD_NEXT, "pthread_create");
+                size_t bytes = 0;
+                if (given) pthread_attr_getstacksize(given, &bytes);
+                return bytes == 256 << 10 ? EAGAIN : next(thread, given, body, argument);
+            }
+            """, in: scratch)
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "touch", "write-after-put"],
+            environment: [
+                "MEMPOOL_DEBUG": "paranoid,recording=\(path)", "LD_PRELOAD": library, "SWIFT_BACKTRACE": "enable=no",
+            ], in: scratch)
+        #expect(end.status == 1_000 + SIGSEGV, "\(end)")
+        let reason = String(cString: strerror(EAGAIN))
+        #expect(end.output.contains("mempool: faults in guard pages are not reported: \(reason)\n"), "\(end)")
+    }
+
     @Test(.enabled(if: canMount, "a small disk cannot be mounted here"))
     func `A full disk under the recording ends no program`() throws {
         let scratch = try Scratch()

@@ -224,7 +224,7 @@ CMEMPOOL_INLINE cmempool_vacancies *_Nonnull cmempool_cache_vacancies(cmempool_c
 bool cmempool_register_thread(cmempool_thread *_Nonnull thread);
 /// Implemented by the pool: returns the thread's magazines.
 void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
-/// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
+/// Starts a detached thread that takes no signals but SIGPROF; false, with the reason in `errno`, if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
 /// Has the three functions called around every `fork`, in its thread; not under the thread sanitizer.
 void cmempool_around_fork(void (*_Nonnull before)(void), void (*_Nonnull in_parent)(void),
@@ -618,7 +618,8 @@ typedef struct cmempool_fault {
 
 /// Has `report` called, on a thread made for it, when a thread faults at an address that lies in a region. The faulting thread waits
 /// meanwhile, and then meets the handlers that were there before. So `report` may do anything: should it need a lock
-/// that the faulting thread holds, that one goes on after some seconds. False if the system refuses.
+/// that the faulting thread holds, that one goes on after some seconds. False, with the reason in `errno`, if the system
+/// refuses.
 bool cmempool_watch_faults(void (*_Nonnull report)(const cmempool_fault *_Nonnull fault));
 
 /// Names the function at a program counter into `name` (mangled); false if it has no name. Slow: for a few lines at exit.

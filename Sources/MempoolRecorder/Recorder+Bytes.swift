@@ -70,22 +70,34 @@ extension Recorder {
         }
     }
 
+    /// Slots that are looked at before what was found there is entered: all may be damaged, of millions, and what waits to be
+    /// entered takes memory of a process that ends. Some 100 KiB.
+    private static let slotsAtOnce = 512
+
     /// Looks at everything that lies idle, when the process ends. Other threads may still run.
     func checkIdleMemory() {
+        let slotCount = ledger.slotCount
         var found: [(slot: Int, record: LedgerRecord, damage: Damage)] = []
-        forEachIdleDamage { slot, record, damage in found.append((slot, record, damage)) }
-        // Without the lock that it holds: the program's handler is called, and abort= asks the loader for names.
-        for (slot, record, damage) in found { addUseAfterPut(record, slot, damage, isUnderLock: false) }
+        for first in stride(from: 0, to: slotCount, by: Self.slotsAtOnce) {
+            forEachIdleDamage(in: first..<min(first + Self.slotsAtOnce, slotCount)) { slot, record, damage in
+                found.append((slot, record, damage))
+            }
+            // Without the lock that it holds: the program's handler is called, and abort= asks the loader for names.
+            for (slot, record, damage) in found { addUseAfterPut(record, slot, damage, isUnderLock: false) }
+            found.removeAll(keepingCapacity: true)
+        }
         deliverPending()
     }
 
-    /// Calls `body` for each idle buffer that was written to after its put and that nobody has got since. It may not call
-    /// the program.
-    func forEachIdleDamage(_ body: (_ slot: Int, _ record: LedgerRecord, _ damage: Damage) -> Void) {
+    /// Calls `body` for each idle buffer, of all slots or some, that was written to after its put and that nobody has got since. It
+    /// may not call the program.
+    func forEachIdleDamage(
+        in slots: Range<Int>? = nil, _ body: (_ slot: Int, _ record: LedgerRecord, _ damage: Damage) -> Void
+    ) {
         func isPoisoned(_ record: LedgerRecord) -> Bool {
             record.state == .returned && record.flags & LedgerFlags.poisoned != 0
         }
-        for slot in 0..<ledger.slotCount where ledger.read(slot).map(isPoisoned) ?? false {
+        for slot in slots ?? 0..<ledger.slotCount where ledger.read(slot).map(isPoisoned) ?? false {
             memory.withLock { _ in
                 guard let record = ledger.read(slot), isPoisoned(record) else { return }
                 showToTools(record)

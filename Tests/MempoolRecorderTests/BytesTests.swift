@@ -99,6 +99,22 @@ struct BytesTests {
         #expect(finding.offset == 5 && finding.badBytes == 1 && finding.count == 1)
     }
 
+    @Test("writes to thousands of idle buffers are all told at the exit")
+    func writesToManyIdleBuffers() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            let buffers = (0..<3000).map { _ in getBuffer(300) }
+            let bases = buffers.map { address($0) }
+            for buffer in buffers { putBuffer(buffer) }
+            for base in bases { write(1, base, 17) }
+            exit(0)
+        }
+        let finding = try only(scratch, .useAfterPut)
+        #expect(finding.count == 3000 && finding.bytes == 3000 * 512)
+    }
+
     @Test(
         "of a large request the first and the last 512 bytes are poisoned, and all of it if asked for",
         arguments: [false, true])

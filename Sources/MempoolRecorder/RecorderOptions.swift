@@ -12,7 +12,7 @@ package struct RecorderOptions: Sendable, Equatable {
     package var recording: String?
     /// The exit status that replaces 0 when there are findings.
     package var exitCode: Int32?
-    /// Frames kept of a stack at most.
+    /// Frames kept of a stack at most, beside the pool's own.
     package var frameLimit = 64
     /// Slots the ledger has room for at most.
     package var ledgerLimit = RecordingLimits.ledgerRecords
@@ -78,8 +78,8 @@ package struct RecorderOptions: Sendable, Equatable {
             }
             exitCode = number
         case "frames":
-            guard let number = value.flatMap(Int.init), (1...RecordingLimits.frames).contains(number) else {
-                return complain(key, value, "a number from 1 to \(RecordingLimits.frames)")
+            guard let number = value.flatMap(Int.init), (1...RecordingLimits.chosenFrames).contains(number) else {
+                return complain(key, value, "a number from 1 to \(RecordingLimits.chosenFrames)")
             }
             frameLimit = number
         case "sample":

@@ -387,8 +387,8 @@ bool cmempool_is_static_executable(void);
 /// The top bit marks a frame that is the resume point of an async parent, not a return address.
 #define CMEMPOOL_ASYNC_FRAME (UINT64_C(1) << 63)
 
-/// The most frames of a stack.
-#define CMEMPOOL_FRAME_LIMIT 128
+/// The most frames of a stack: those that a user can ask for, and eight of the pool's own.
+#define CMEMPOOL_FRAME_LIMIT 136
 
 /// Writes the program counters of the calling thread's stack, innermost first, then those of its async parents, as
 /// libunwind gives them. Returns how many were written, at most `limit` and `CMEMPOOL_FRAME_LIMIT`. For tests: it asks

@@ -162,6 +162,38 @@ import Testing
         }
     }
 
+    @Test(.enabled(if: canMountBtrfs, "no btrfs can be made and mounted here, or the kernel is older than 6.17"))
+    func `A disk with copies on write that fills up after the recording was written back ends no program`() throws {
+        let scratch = try Scratch()
+        let disk = scratch.file("disk")
+        try Program.mountBtrfs(disk, in: scratch)
+        defer { umount(disk) }
+        let path = disk + "/recording"
+        let held = scratch.file("held")
+        let program = try Program(
+            ["zoo", "hold", held], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
+        while access(held, F_OK) != 0, kill(program.processID, 0) == 0 { usleep(1_000) }
+        let filler = open(disk + "/filler", O_WRONLY | O_CREAT, 0o600)
+        defer { close(filler) }
+        // What is left at the end is smaller than each of these.
+        for size in [1 << 20, 4096] {
+            let zeros = [UInt8](repeating: 0, count: size)
+            while write(filler, zeros, size) == size {}
+        }
+        // The pages of the recording are clean after this: each store asks the file system again.
+        let written = open(path, O_RDONLY)
+        defer { close(written) }
+        try #require(fsync(written) == 0)
+        unlink(held)
+        let end = try program.finish()
+        #expect(end.status == 0, "\(end)")
+        let recording = try Recording(path: path)
+        #expect(recording.isCleanExit)
+        var returned = 0
+        _ = recording.forEachLedgerRecord { _, record in returned += record.state == .returned ? 1 : 0 }
+        #expect(returned == 5_000)
+    }
+
     /// Stands before the calls that reserve space: `fallocate` and the writes in its place fail from the call after the
     /// first `FAIL_AFTER` on, with the error `FAIL_WITH`; with `OLD` as an old kernel or a file system without it does.
     private static let scarceDisk = """

@@ -69,6 +69,14 @@ enum Stress {
         unsafeBitCast(symbol, to: Call.self)({ getBuffer(300)[0] = 1 })
     }
 
+    /// Takes buffers, makes a file, and puts them when that is gone.
+    static func holdWhile(_ path: String) {
+        let buffers = (0..<5_000).map { _ in getBuffer(100) }
+        close(creat(path, 0o600))
+        while access(path, F_OK) == 0 { usleep(1_000) }
+        for buffer in buffers { putBuffer(buffer) }
+    }
+
     /// Takes buffers and keeps them, from stacks of many depths.
     static func hoard(_ count: Int) {
         for number in 0..<count { descend(number % 50) }

@@ -657,6 +657,10 @@ const char *_Nullable cmempool_secure_getenv(const char *_Nonnull name);
 /// Writes to standard error, and does without if that is gone: no signal comes of it. Any thread.
 void cmempool_print(const char *_Nonnull text, size_t bytes);
 
+/// Has an empty file written where its space was reserved. Else a file system that writes elsewhere each time, btrfs, needs space
+/// again for a page that it has written once, and a store to it on a full disk is a signal.
+void cmempool_write_in_place(int descriptor);
+
 /// Reserves file space and maps it writable, so that a full disk is an error number and never a signal. 0 or errno.
 /// A descriptor of -1 leaves it to the mapping alone, for which Linux 5.14 is needed.
 int cmempool_reserve(int descriptor, void *_Nonnull base, uint64_t offset, uint64_t bytes);

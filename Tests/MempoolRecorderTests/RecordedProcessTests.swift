@@ -350,6 +350,39 @@ struct RecordedProcessTests {
         #expect(outstanding(try read(path)).map(\.request) == [100])
     }
 
+    @Test("a forked child says once that it is not recorded, its parent never")
+    func forkedChildSaysSo() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,recording=\(path)")
+            putBuffer(getBuffer(100))
+            var children: [pid_t] = []
+            for _ in 0..<2 {
+                let child = rawFork()
+                if child == 0 {
+                    for _ in 0..<10 { putBuffer(getBuffer(200)) }
+                    _exit(0)
+                }
+                children.append(child)
+                var status: CInt = 0
+                waitpid(child, &status, 0)
+            }
+            putBuffer(getBuffer(100))
+            try? children.map(String.init).joined(separator: "\n").write(
+                toFile: path + ".children", atomically: true, encoding: .utf8)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        let children = try String(contentsOfFile: path + ".children", encoding: .utf8).split(separator: "\n")
+        #expect(children.count == 2)
+        let lines = text.split(separator: "\n").filter { $0.hasPrefix("mempool: ") }
+        #expect(
+            lines == children.map { "mempool: process \($0) was forked from a recorded one and is not recorded itself" }
+        )
+    }
+
     @Test("bad puts become findings with all their stacks")
     func findings() async throws {
         let scratch = ScratchDirectory()

@@ -439,6 +439,24 @@ struct RecordedProcessTests {
         #expect(finding.flags & FindingRecord.historyLostFlag == 0)
     }
 
+    @Test("of a double put after more hands than are remembered it is said that they are forgotten")
+    func historyOfTooManyOwners() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            let first = getBuffer(100)
+            putBuffer(first)
+            for _ in 0..<2000 { putBuffer(getBuffer(100)) }
+            putBuffer(first)
+            exit(0)
+        }
+        let finding = try #require(read(path).findings.first)
+        #expect(finding.kind == FindingKind.doublePut.rawValue && finding.reissues == 2000 && finding.putStack > 0)
+        #expect(finding.flags & FindingRecord.historyLostFlag != 0)
+        #expect(finding.getStack == 0 && finding.firstPutStack == 0)
+    }
+
     @Test("a full ledger counts what it drops and the program goes on")
     func fullLedger() async throws {
         let scratch = ScratchDirectory()

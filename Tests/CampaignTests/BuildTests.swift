@@ -27,8 +27,8 @@ struct BuildTests {
             ])
         """
 
-    /// Builds a program of two gets, of which one is put, runs it and gives its report.
-    private func reportOfClient(_ flags: [String]) throws -> (output: String, report: Report) {
+    /// Builds a program of two gets, of which one is put, runs it and gives its report, also as the command prints it.
+    private func reportOfClient(_ flags: [String]) throws -> (output: String, report: Report, text: String) {
         let scratch = try Scratch()
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().path
@@ -50,7 +50,8 @@ struct BuildTests {
             [scratch.file("client/.build/\(configuration)/client")],
             environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
         #expect(end.status == 0, "\(end.output)")
-        return (end.output, try Analyzer.report(recordingAt: path, options: AnalysisOptions()))
+        let printed = try Program.run(["mempool-doctor", "report", path], in: scratch)
+        return (end.output, try Analyzer.report(recordingAt: path, options: AnalysisOptions()), printed.output)
     }
 
     private func checkFinding(_ report: Report) {
@@ -62,7 +63,7 @@ struct BuildTests {
 
     @Test(arguments: ["debug", "release"])
     func `With a static standard library all is as usual`(configuration: String) throws {
-        let (output, report) = try reportOfClient(["-c", configuration, "--static-swift-stdlib"])
+        let (output, report, _) = try reportOfClient(["-c", configuration, "--static-swift-stdlib"])
         checkFinding(report)
         #expect(report.recorder?.unwinder == "libunwind")
         #expect(output.hasPrefix("mempool: 1 finding "), "\(output)")
@@ -72,7 +73,7 @@ struct BuildTests {
     func `A static executable says in one line what it cannot do, and findings keep their lines`(
         configuration: String
     ) throws {
-        let (output, report) = try reportOfClient(["-c", configuration, "-Xswiftc", "-static-executable"])
+        let (output, report, _) = try reportOfClient(["-c", configuration, "-Xswiftc", "-static-executable"])
         checkFinding(report)
         #expect(report.recorder?.unwinder == "frame-pointers")
         #expect(
@@ -85,17 +86,24 @@ struct BuildTests {
     func `A program without frame pointers has right stacks, and the report says why they were slow`(
         configuration: String
     ) throws {
-        let (_, report) = try reportOfClient([
+        let (_, report, text) = try reportOfClient([
             "-c", configuration, "--omit-frame-pointers", "-Xcc", "-fomit-frame-pointer",
         ])
         checkFinding(report)
         let functions = report.findings.first?.stacks.get?.map(\.function) ?? []
         #expect(functions.prefix(2) == ["leak(_:)", "main"], "\(functions)")
         #expect(report.recorder?.unwinder == "libunwind")
-        #expect((report.recorder?.slowCaptures ?? 0) > 0)
+        let slow = report.recorder?.slowCaptures ?? 0
+        #expect(slow > 0 && slow * 2 > report.recorder?.captures ?? 0)
+        // Lines are broken where the page ends.
+        let words = text.split { $0.isWhitespace }.joined(separator: " ")
+        #expect(
+            words.contains("Capture was slow: \(slow) stacks pass through code without frame pointers, or lie on"),
+            "\(text)")
+        #expect(words.contains("Compile with -Xcc -fno-omit-frame-pointer"), "\(text)")
     }
 
-    @Test func `A shared library with the pool in it can be loaded at run time`() throws {
+    @Test func `A shared library with the pool in it can be loaded at run time, and closed`() throws {
         let scratch = try Scratch()
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().path

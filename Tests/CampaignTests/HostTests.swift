@@ -137,7 +137,7 @@ import Testing
         let disk = scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
         try #require(mount("zoo", disk, "tmpfs", 0, "size=1m") == 0)
-        defer { umount(disk) }
+        defer { unmount(disk) }
         for free in [1_000, 500, 100, 20, 0] {
             // What is left on the disk, KiB.
             let filler = disk + "/filler"
@@ -170,13 +170,13 @@ import Testing
         let scratch = try Scratch()
         let disk = scratch.file("disk")
         try Program.mountBtrfs(disk, in: scratch)
-        defer { umount(disk) }
+        defer { unmount(disk) }
         let path = disk + "/recording"
         let held = scratch.file("held")
         let program = try Program(
             ["zoo", "hold", held], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
         while access(held, F_OK) != 0, kill(program.processID, 0) == 0 { usleep(1_000) }
-        let filler = open(disk + "/filler", O_WRONLY | O_CREAT, 0o600)
+        let filler = open(disk + "/filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
         defer { close(filler) }
         // What is left at the end is smaller than each of these.
         for size in [1 << 20, 4096] {
@@ -184,7 +184,7 @@ import Testing
             while write(filler, zeros, size) == size {}
         }
         // The pages of the recording are clean after this: each store asks the file system again.
-        let written = open(path, O_RDONLY)
+        let written = open(path, O_RDONLY | O_CLOEXEC)
         defer { close(written) }
         try #require(fsync(written) == 0)
         unlink(held)
@@ -333,7 +333,7 @@ import Testing
         let disk = scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
         try #require(mount("zoo", disk, "tmpfs", UInt(MS_RDONLY), "size=1m") == 0)
-        defer { umount(disk) }
+        defer { unmount(disk) }
         let path = disk + "/recording"
         let end = try Program.run(
             ["zoo", "fault", "leak", "sync"], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
@@ -380,7 +380,9 @@ import Testing
         let scratch = try Scratch()
         chmod(scratch.path, 0o777)
         let copy = scratch.file("zoo")
-        try FileManager.default.copyItem(atPath: Program.folder + "/zoo", toPath: copy)
+        // By a program of its own: one that another test starts meanwhile would have the copy open for writing, so that it is busy.
+        let copied = try Program.run(["/usr/bin/env", "cp", Program.folder + "/zoo", copy], in: scratch)
+        try #require(copied.status == 0, "\(copied.output)")
         func run(_ mode: mode_t) throws -> (end: (status: Int32, output: String), isRecorded: Bool) {
             chmod(copy, mode)
             let path = scratch.file("recording-\(mode)")

@@ -10,9 +10,12 @@ let runsLong = ProcessInfo.processInfo.environment["MEMPOOL_LONG_TESTS"] == "1"
 /// Whether this account may mount a small disk.
 let canMount: Bool = {
     guard let scratch = try? Scratch(), mount("zoo", scratch.path, "tmpfs", 0, "size=1m") == 0 else { return false }
-    umount(scratch.path)
+    unmount(scratch.path)
     return true
 }()
+
+/// Unmounts a disk, at once or when the last of its files is closed: a program that another test just starts may have one open.
+func unmount(_ path: String) { umount2(path, 2 /* MNT_DETACH */) }
 
 /// Whether this account may make and mount a small btrfs, and the kernel keeps the promise of files that are not copied on write.
 let canMountBtrfs: Bool = {
@@ -23,7 +26,7 @@ let canMountBtrfs: Bool = {
     guard parts.count == 2, (parts[0], parts[1]) >= (6, 17), geteuid() == 0, let scratch = try? Scratch(),
         (try? Program.mountBtrfs(scratch.file("disk"), in: scratch)) != nil
     else { return false }
-    umount(scratch.file("disk"))
+    unmount(scratch.file("disk"))
     return true
 }()
 

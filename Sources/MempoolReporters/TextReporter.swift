@@ -179,8 +179,8 @@ package enum TextReporter {
             canvas.paragraph(
                 "Capture was slow: \(Sentences.grouped(recorder.slowCaptures)) stacks pass through code without frame pointers, "
                     + "or lie on a coroutine's or a signal's stack, so each had to be unwound. Stacks are right, gets and puts take "
-                    + "longer. Libraries of the system are such code, as qsort() is; what SwiftPM builds is not, and other C is not if it is "
-                    + "compiled with -fno-omit-frame-pointer.",
+                    + "longer. Libraries of the system are such code, as qsort() is. What SwiftPM builds is not, unless it is told to; in other "
+                    + "builds give swiftc -Xcc -fno-omit-frame-pointer, and the C compiler -fno-omit-frame-pointer.",
                 indent: "  ", .doubtful
             )
         }

@@ -106,7 +106,7 @@ struct BuildTests {
         #expect(
             words.contains("Capture was slow: \(slow) stacks pass through code without frame pointers, or lie on"),
             "\(text)")
-        #expect(words.contains("Compile with -Xcc -fno-omit-frame-pointer"), "\(text)")
+        #expect(words.contains("give swiftc -Xcc -fno-omit-frame-pointer"), "\(text)")
     }
 
     @Test func `A shared library with the pool in it can be loaded at run time, and closed`() throws {

@@ -105,20 +105,29 @@ package struct ElfSymbolizer: Symbolizer {
         var place = known.location?.place
         var frames: [Frame] = []
         for call in known.location?.inlined ?? [] {
-            frames.append(frame(known, call.name, names, place, isInlined: true))
+            frames.append(frame(known, call.name, names, place, declaredIn: call.declaredIn, isInlined: true))
             place = call.call
         }
-        frames.append(frame(known, known.function, names, place, isInlined: false))
+        let declaredIn = known.location?.declaredIn
+        frames.append(frame(known, known.function, names, place, declaredIn: declaredIn, isInlined: false))
         return frames
     }
 
+    private static let generatedFile = "<compiler-generated>"
+
     private static func frame(
-        _ known: KnownPlace, _ linkageName: String, _ names: LinkageNames, _ place: DwarfPlace?, isInlined: Bool
+        _ known: KnownPlace, _ linkageName: String, _ names: LinkageNames, _ place: DwarfPlace?,
+        declaredIn declaringFile: String?, isInlined: Bool
     ) -> Frame {
         let name = names[linkageName]
-        let isGenerated = place?.file.hasSuffix("<compiler-generated>") ?? false
-        // Line 0 says that nobody wrote the code; the function may still be the user's.
+        // Line 0 and the compiler's file say that nobody wrote the code; the function may still be the user's, as one that releases
+        // the last reference to an object. Which line that belongs to is not known: the code before it may be of any.
+        let isGenerated = place?.file.hasSuffix(generatedFile) ?? false
         let place = place.flatMap { $0.line > 0 && !isGenerated && !$0.file.isEmpty ? $0 : nil }
+        let declaration = declaringFile.flatMap { file in
+            file.isEmpty || file.hasSuffix(generatedFile)
+                || FrameOwnership.isGenerated(name.full ?? linkageName, declaredIn: file) ? nil : file
+        }
         let module = name.full.flatMap(FrameOwnership.swiftModule)
         let isWritten = name.full.map(FrameOwnership.isWritten) ?? false
         let isOwn =
@@ -128,13 +137,14 @@ package struct ElfSymbolizer: Symbolizer {
             && (module.map(FrameOwnership.systemModules.contains) ?? false || FrameOwnership.isSystemImage(known.path)
                 || FrameOwnership.isStartup(linkageName))
         return Frame(
-            function: FrameOwnership.readable(name.readable, rawName: linkageName, file: place?.file),
-            file: place?.file,
+            function: FrameOwnership.readable(name.readable, rawName: linkageName, file: place?.file ?? declaration),
+            file: place?.file ?? declaration,
             line: place?.line,
             column: place.flatMap { $0.column > 0 ? $0.column : nil },
             inlined: isInlined, async: known.word & StackWord.asyncBit != 0,
             module: ModuleTable.fileName(known.path),
-            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: !isWritten && (isGenerated || name.isThunk)
+            isOwn: isOwn, isSystem: isSystem,
+            isCompilerGenerated: !isWritten && (isGenerated && declaration == nil || name.isThunk)
         )
     }
 }

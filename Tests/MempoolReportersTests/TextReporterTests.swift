@@ -115,6 +115,18 @@ struct TextReporterTests {
         #expect(lines([read]) == [])
     }
 
+    @Test func `A function of the user's is shown where its line is not known, and the system's behind it are not`() {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        let (read, start) = (SampleReports.read, SampleReports.start)
+        let broker = Frame(function: "runBroker(rounds:)", file: "/app/broker.swift", module: "app")
+        leak.stacks.get = [read, start, broker, start, start]
+        report.findings = [leak]
+        let lines = TextReporter.render(report, style: TextStyle()).split(separator: "\n")
+        #expect(lines.contains { $0.hasPrefix("       runBroker(rounds:)  ") && $0.hasSuffix("/app/broker.swift") })
+        #expect(lines.filter { $0.contains("…") } == ["       … 2 frames of the system"])
+    }
+
     @Test func `One frame with a name is one`() {
         var report = SampleReports.healthy()
         report.recorder?.frames = 1

@@ -134,7 +134,8 @@ package enum Analyzer {
             return (
                 .healthy,
                 "Nothing found\(soFar) One get in \(Sentences.grouped(recorder.sampleInterval)) was watched, so a rare leak "
-                    + "may have been missed." + sentence(running)
+                    + (recorder.heldLimitSeconds == nil ? "" : "or a long hold ") + "may have been missed."
+                    + sentence(running)
             )
         }
         if !running.isEmpty { return (.healthy, "Nothing found so far." + running + ".") }

@@ -14,9 +14,7 @@ extension Sentences {
         let buffers = amount(finding, circumstances)
         let was = isOne(finding) ? "was" : "were"
         if finding.isUnsampled == true {
-            return
-                "\(buffers) \(was) got and never put. None of the gets was among those that were watched, so the place is "
-                + "not known."
+            return "\(buffers) \(was) got and never put. \(unwatched)"
         }
         guard let scope = finding.scope else {
             return circumstances.isRunning

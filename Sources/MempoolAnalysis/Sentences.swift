@@ -65,6 +65,10 @@ package enum Sentences {
         switch finding.kind {
         case .leak: return leaked(finding, circumstances)
         case .heldTooLong: return heldTooLong(finding, circumstances)
+        case .poolDestroyed where finding.isUnsampled == true:
+            return
+                "\(plural(finding.count, "buffer was", "buffers were")) outstanding when pool \(finding.pool) was destroyed. "
+                + "The memory is lost. \(unwatched)"
         case .poolDestroyed:
             let were = amount(finding, circumstances) + (finding.count == 1 ? " got here was" : " got here were")
             return "\(were) outstanding when pool \(finding.pool) was destroyed. The memory is lost: "
@@ -97,6 +101,9 @@ package enum Sentences {
         }
     }
 
+    /// Why what only the counters know has no place.
+    static let unwatched = "None of the gets was among those that were watched, so the place is not known."
+
     /// How a program ended that did not reach a clean exit, as far as that is known, and what follows for the findings.
     static func death(_ ending: ProcessEnding) -> String {
         if ending.isReplaced {
@@ -126,7 +133,8 @@ package enum Sentences {
     /// What to do.
     static func advice(_ finding: Finding) -> String {
         switch finding.kind {
-        case .leak where finding.isUnsampled == true: "Run with MEMPOOL_DEBUG=full: it names the place."
+        case .leak where finding.isUnsampled == true, .poolDestroyed where finding.isUnsampled == true:
+            "Run with MEMPOOL_DEBUG=full: it names the place."
         case .leak:
             "Put the buffer on every path out of the function, errors included: use withBuffer, or defer { \(put(to: finding.pool)) } right after the get."
         case .doublePut:

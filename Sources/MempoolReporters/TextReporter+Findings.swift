@@ -26,7 +26,8 @@ extension TextReporter {
             firstEmphasis: .bad
         )
         // What is known from counters alone has neither place nor time.
-        let isTimed = finding.kind != .leak || finding.isUnsampled != true
+        let isCounted = finding.kind == .leak || finding.kind == .poolDestroyed
+        let isTimed = !isCounted || finding.isUnsampled != true
         if let site = finding.site {
             let function = canvas.clean(site.function)
             if let place = canvas.place(site) {

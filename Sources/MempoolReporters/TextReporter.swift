@@ -157,7 +157,8 @@ package enum TextReporter {
             )
         }
         if let limit = recorder.heldLimitSeconds {
-            canvas.paragraph("Held too long: longer than \(Units.duration(limit)).", indent: "  ")
+            let watched = recorder.sampleInterval > 1 ? ", of the buffers whose gets were watched" : ""
+            canvas.paragraph("Held too long: longer than \(Units.duration(limit))\(watched).", indent: "  ")
         }
         if recorder.failedNotes > 0 {
             canvas.paragraph(

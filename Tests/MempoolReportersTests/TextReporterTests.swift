@@ -206,7 +206,11 @@ struct TextReporterTests {
             lines().contains(
                 "  Red zones: 610,000 buffers without, as the others' had used up their memory: a write before or behind one of "
                     + "these is not noticed at its put."))
+        #expect(
+            lines().contains("  Held too long: longer than 2.5 s, of the buffers whose gets were watched."))
+        report.recorder?.sampleInterval = 1
         #expect(lines().contains("  Held too long: longer than 2.5 s."))
+        report.recorder?.sampleInterval = 128
         #expect(lines().contains("  Notes: 3 failed and are missing."))
         #expect(lines().contains("  Dropped, because the recording was full: 4 scopes and notes."))
         #expect(
@@ -247,9 +251,10 @@ struct TextReporterTests {
         #expect(TextReporter.render(report, style: TextStyle()).contains("   notes: a; b; c; and 37 more\n"))
     }
 
-    @Test func `A leak that only the counters know has neither place nor time`() {
+    @Test(arguments: [(Finding.Kind.leak, "LEAK"), (.poolDestroyed, "POOL DESTROYED")])
+    func `What only the counters know has neither place nor time`(kind: Finding.Kind, title: String) {
         var report = SampleReports.healthy()
-        var leak = Finding(kind: .leak, pool: "default", count: 5, bytes: 2560, stacks: FindingStacks())
+        var leak = Finding(kind: kind, pool: "default", count: 5, bytes: 2560, stacks: FindingStacks())
         leak.isUnsampled = true
         leak.happened = "5 buffers were got and never put."
         leak.advice = "Run with MEMPOOL_DEBUG=full: it names the place."
@@ -258,7 +263,7 @@ struct TextReporterTests {
         #expect(
             text.contains(
                 """
-                1. LEAK · 5 buffers · 2.5 KiB · pool default
+                1. \(title) · 5 buffers · 2.5 KiB · pool default
                    5 buffers were got and never put.
                    What to do: Run with MEMPOOL_DEBUG=full: it names the place.
 

@@ -106,11 +106,10 @@ extension TextReporter {
             finding.count == 1 && finding.events?.all.contains { $0.ageSeconds == finding.oldestAgeSeconds } == true
         var facts = isTimed ? [] : [first + "."]
         if let requested = finding.requestedBytes, requested != finding.bytes {
-            facts.append(
-                finding.estimatedCount == nil
-                    ? "Asked for \(Units.bytes(requested)) in all."
-                    : "Those seen asked for \(Units.bytes(requested)) in all."
-            )
+            let who = finding.estimatedCount == nil ? "Asked for" : "Those seen asked for"
+            // Exact as in all sentences, so that it can be compared with what the program asks for.
+            let inAll = finding.count == 1 ? "" : " in all"
+            facts.append("\(who) \(Sentences.plural(requested, "byte"))\(inAll).")
         }
         if let seconds = finding.secondsBetweenPuts {
             facts.append("The second put came \(Units.duration(seconds)) after the first.")

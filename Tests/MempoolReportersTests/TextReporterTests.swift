@@ -22,6 +22,19 @@ struct TextReporterTests {
         #expect(text.contains(" had ended in order and was then killed by signal 11, after "))
     }
 
+    @Test func `Exact figures stand in sentences, for one buffer and for several`() {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        func asked(_ count: Int, _ bytes: Int) -> Bool {
+            leak.count = count
+            leak.requestedBytes = bytes
+            report.findings = [leak]
+            let text = TextReporter.render(report, style: TextStyle(width: 1000))
+            return text.contains(count == 1 ? " Asked for 1,000 bytes.\n" : " Asked for 1,025 bytes in all.\n")
+        }
+        #expect(asked(1, 1000) && asked(2, 1025))
+    }
+
     @Test func `A healthy report is shown in full`() throws {
         #expect(TextReporter.render(SampleReports.healthy(), style: TextStyle()) == (try golden("healthy.txt")))
     }
@@ -336,7 +349,7 @@ struct TextReporterTests {
 
 struct UnitsTests {
     @Test(arguments: [
-        (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (1_048_575, "1 MiB"),
+        (0, "0 B"), (1023, "1,023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (1_048_575, "1 MiB"),
         (4096 * 1000, "3.9 MiB"),
         (Int.max, "8 EiB"), (-2048, "-2 KiB"),
     ])

@@ -22,6 +22,14 @@ struct TextReporterTests {
         #expect(text.contains(" had ended in order and was then killed by signal 11, after "))
     }
 
+    @Test func `A process whose command line found no room is known by its number`() {
+        var report = SampleReports.healthy()
+        report.process?.commandLine = ""
+        report.process?.executable = ""
+        let lines = TextReporter.render(report, style: TextStyle(width: 200)).split(separator: "\n")
+        #expect(lines.dropFirst().first == "  Process 4711 exited with status 0, after 1 min 23 s.")
+    }
+
     @Test func `Exact figures stand in sentences, for one buffer and for several`() {
         var report = SampleReports.healthy()
         var leak = SampleReports.leak()

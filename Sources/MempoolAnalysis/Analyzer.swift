@@ -80,6 +80,7 @@ package enum Analyzer {
                     + "linker's form: the readable one would take too long or too much memory."
             )
         }
+        report.notes += names.unreadDebugFiles.sorted { $0.key < $1.key }.map(Sentences.unreadDebugFile)
         report.sourceRoot = options.sourceRoot
         return report
     }

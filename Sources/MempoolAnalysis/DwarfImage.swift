@@ -47,6 +47,12 @@ struct DwarfImage {
     ///
     /// - Parameter budget: what may be done with the file; if nil, what its size explains.
     init?(_ file: RecordingFile, budget: DwarfBudget? = nil) {
+        var isExhausted = false
+        self.init(file, budget: budget, isExhausted: &isExhausted)
+    }
+
+    /// - Parameter isExhausted: becomes true if there is nothing because the budget did not suffice.
+    init?(_ file: RecordingFile, budget: DwarfBudget? = nil, isExhausted: inout Bool) {
         let names: [String: WritableKeyPath<DwarfSections, [UInt8]>] = [
             ".debug_info": \.info, ".debug_abbrev": \.abbreviations, ".debug_str": \.strings,
             ".debug_line_str": \.lineStrings, ".debug_str_offsets": \.stringOffsets, ".debug_addr": \.addresses,
@@ -57,7 +63,10 @@ struct DwarfImage {
         guard !sections.info.isEmpty else { return nil }
         let unpackedBytes = names.values.reduce(0) { $0 + sections[keyPath: $1].count }
         sections.budget = budget ?? DwarfBudget(fileBytes: file.sizeBytes, unpackedBytes: unpackedBytes)
-        guard (try? readUnits(fileBytes: file.sizeBytes)) != nil, !units.isEmpty else { return nil }
+        guard (try? readUnits(fileBytes: file.sizeBytes)) != nil, !units.isEmpty else {
+            isExhausted = sections.budget.isExhausted
+            return nil
+        }
     }
 
     /// What may still be done with the file.

@@ -101,6 +101,12 @@ package enum Sentences {
         }
     }
 
+    /// Why frames that have functions have no lines.
+    static func unreadDebugFile(_ path: String, frames: Int) -> String {
+        "\(plural(frames, "frame has", "frames have")) a function and no line: the debug information of \(path) takes more steps to "
+            + "read than a file of its size needs, so it was given up. Build the file again if it is yours."
+    }
+
     /// Why what only the counters know has no place.
     static let unwatched = "None of the gets was among those that were watched, so the place is not known."
 

@@ -116,6 +116,24 @@ struct ElfSymbolizerTests {
         #expect(frees.allSatisfy { !$0.isUserFunction } && (optimization == "-O" || !frees.isEmpty))
     }
 
+    @Test(arguments: [false, true]) func `Debug information that takes too much work is named, and lines are missing`(
+        areUnitsRead: Bool
+    ) throws {
+        let program = try SampleProgram.shared()
+        let budget = DwarfBudget(steps: 1_000_000)
+        #expect(DwarfImage(try RecordingFile(path: program.path), budget: budget) != nil)
+        let steps = 1_000_000 - budget.steps
+        let names = ElfSymbolizer(lineSteps: areUnitsRead ? steps : steps - 1).name(
+            Set(program.words), in: program.modules)
+        let frames = program.words.compactMap { names.frames[$0]?.last }
+        let user = try #require(frames.first { $0.function == "user()" })
+        #expect(user.line == nil)
+        let lost = frames.count { $0.module == "program" && !$0.isUnnamed && $0.line == nil }
+        #expect(lost > 1 && names.unreadDebugFiles == [program.path: lost])
+        let sound = ElfSymbolizer().name(Set(program.words), in: program.modules)
+        #expect(sound.unreadDebugFiles.isEmpty)
+    }
+
     @Test func `A changed, a missing and an unidentified binary keep their names to themselves`() throws {
         let (words, _) = try capturing()
         let executable = try #require(ModuleTable(modulesOfThisProcess()).module(of: words[0]))

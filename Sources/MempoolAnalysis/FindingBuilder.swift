@@ -338,7 +338,7 @@ struct FindingBuilder {
         case .doublePut, .wrongPool, .foreignPut, .wrongCapacity, .useAfterPut, .overrun: break
         }
         let circumstances = Sentences.Circumstances(
-            isRunning: ending.kind == .running, sampleInterval: interval,
+            isRunning: ending.kind == .running, hasDied: ending.kind == .died, sampleInterval: interval,
             heldLimitSeconds: Analyzer.seconds(from: 0, to: recording.header.heldLimit)
         )
         finding.happened = Sentences.happened(finding, circumstances)

@@ -47,6 +47,8 @@ package enum Sentences {
     /// What sentences need to know beside their finding.
     struct Circumstances {
         var isRunning = false
+        /// Nobody knows what it would have done with its buffers.
+        var hasDied = false
         /// One get in so many was watched.
         var sampleInterval = 1
         /// Seconds a buffer may be held.
@@ -77,7 +79,7 @@ package enum Sentences {
             let reissues = finding.reissues ?? 0
             let again =
                 reissues > 0
-                ? "yes, \(plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
+                ? "yes, \(reissues == 1 ? "once" : plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
                 : "no."
             return
                 "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"

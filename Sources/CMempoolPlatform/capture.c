@@ -12,7 +12,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <ucontext.h>
@@ -40,21 +39,18 @@ static int (*get_register)(unw_cursor_t *, int, unw_word_t *);
 static int (*step)(unw_cursor_t *);
 static int (*get_name)(unw_cursor_t *, char *, size_t, unw_word_t *);
 
-// In a static executable dlopen crashes; such a program has no interpreter segment.
-bool cmempool_is_static_executable(void) {
-    const ElfW(Phdr) *header = (const ElfW(Phdr) *)getauxval(AT_PHDR);
-    size_t count = getauxval(AT_PHNUM);
-    for (size_t i = 0; header && i < count; i++)
-        if (header[i].p_type == PT_INTERP) return false;
-    return true;
-}
+static uintptr_t c_library_address;
 
-static void find_job_runner(void);
+uintptr_t cmempool_c_library_address(void) { return c_library_address; }
 
-cmempool_unwinder cmempool_load_unwinder(void) {
-    find_job_runner();
-    void *library = cmempool_is_static_executable() ? NULL : dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
-    if (!library) return CMEMPOOL_UNWINDER_FRAME_POINTERS;
+void cmempool_find_unwinder(void) {
+    // Once, also if it is not there: the second call may be one that must not wait for the loader.
+    static bool was_looked_for;
+    if (was_looked_for || cmempool_is_static_executable()) return;
+    was_looked_for = true;
+    void *library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
+    if (!library) return;
+    c_library_address = (uintptr_t)dlsym(RTLD_DEFAULT, "abort");
 #if !defined(__aarch64__)
     *(void **)&get_context = dlsym(library, SYMBOL_TEXT(unw_tdep_getcontext));
 #endif
@@ -65,13 +61,21 @@ cmempool_unwinder cmempool_load_unwinder(void) {
     *(void **)&step = dlsym(library, SYMBOL_TEXT(unw_step));
     *(void **)&get_name = dlsym(library, SYMBOL_TEXT(unw_get_proc_name));
     *(void **)&backtrace_function = dlsym(library, "unw_backtrace");
+}
+
+static void find_job_runner(void);
+
+cmempool_unwinder cmempool_load_unwinder(void) {
+    cmempool_find_unwinder();
+    // Looks through the list of images, which is not what the loader locks while it loads one.
+    find_job_runner();
     return backtrace_function ? CMEMPOOL_UNWINDER_LIBUNWIND : CMEMPOOL_UNWINDER_FRAME_POINTERS;
 }
 
 // MARK: - Bounds of the calling thread's stack
 
 stack_bounds cmempool_this_stack(void) {
-    stack_bounds bounds = {1, 1};
+    stack_bounds bounds = NO_STACK_BOUNDS;
     pthread_attr_t attributes;
     if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
         void *address;
@@ -212,6 +216,7 @@ uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uin
 
 uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, uint64_t *addresses, frame_walk *walk) {
     *walk = (frame_walk){.outermost = frame};
+    if (stack.high - stack.low < 2 * sizeof(uintptr_t)) return 0;
     if ((uintptr_t)frame < stack.low || (uintptr_t)frame > stack.high - 2 * sizeof(uintptr_t)) return 0;
     uint32_t count = 0;
     for (;;) {
@@ -278,11 +283,16 @@ uint32_t cmempool_unwind_interrupted(
     ucontext_t registers = *(const ucontext_t *)context;
 #if defined(__x86_64__)
     uintptr_t counter = (uintptr_t)registers.uc_mcontext.gregs[REG_RIP];
+    uintptr_t top = (uintptr_t)registers.uc_mcontext.gregs[REG_RSP];
     stack_word *frame = (stack_word *)registers.uc_mcontext.gregs[REG_RBP];
 #else
     uintptr_t counter = registers.uc_mcontext.pc;
+    uintptr_t top = registers.uc_mcontext.sp;
     stack_word *frame = (stack_word *)registers.uc_mcontext.regs[29];
 #endif
+    // Any code may be interrupted, so the register may hold anything. Below the top lies what calls that have ended left.
+    if (top < stack.low || top > stack.high) stack = NO_STACK_BOUNDS;
+    else stack.low = top;
     uint64_t words[CMEMPOOL_FRAME_LIMIT];
     frame_walk walk;
     unw_cursor_t cursor;

@@ -9,7 +9,10 @@ typedef struct stack_bounds {
     uintptr_t high;
 } stack_bounds;
 
-/// Asks the system; tens of microseconds on the main thread.
+/// Of a stack that nobody knows: no frame lies on it, whatever a frame pointer holds.
+#define NO_STACK_BOUNDS ((stack_bounds){UINTPTR_MAX, UINTPTR_MAX})
+
+/// Asks the system; tens of microseconds on the main thread. Without bounds if it does not tell.
 stack_bounds cmempool_this_stack(void);
 
 /// A word on the stack. A register that holds no frame pointer may lead to an odd address; what is read there is refused
@@ -66,6 +69,9 @@ uint32_t cmempool_unwind_interrupted(const void *context, stack_bounds stack, bo
 
 /// Whether there is a libunwind; otherwise `cmempool_unwind` follows frame pointers.
 bool cmempool_has_unwinder(void);
+
+/// Where something of the C library lies that is in no other image; 0 without a libunwind.
+uintptr_t cmempool_c_library_address(void);
 
 /// Visits the callers one by one with the address just above the two words that the called function's frame pointer points at,
 /// the second of which is the return address. Slow: microseconds per frame.

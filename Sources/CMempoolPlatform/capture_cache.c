@@ -4,7 +4,6 @@
 #include "CMempoolPlatform.h"
 #include "capture.h"
 
-#include <dlfcn.h>
 #include <link.h>
 #include <pthread.h>
 #include <string.h>
@@ -78,9 +77,9 @@ void cmempool_start_capturing(const cmempool_capture_options *chosen) {
         got += (size_t)more;
     }
     secrets.of_end |= 1;
-    // Without libunwind there is nothing to compare with, and in a static program no dlsym.
-    void *abort_function = cmempool_has_unwinder() ? dlsym(RTLD_DEFAULT, "abort") : NULL;
-    if (abort_function) dl_iterate_phdr(find_c_library, abort_function);
+    // Without libunwind there is nothing to compare with.
+    uintptr_t in_c_library = cmempool_c_library_address();
+    if (in_c_library) dl_iterate_phdr(find_c_library, (void *)in_c_library);
     image_counts images = cmempool_image_counts();
     unloads_seen = images.unloads;
     loads_seen = images.loads;
@@ -399,7 +398,7 @@ static bool look_for_images(const cmempool_recorded_thread *thread) {
 static __attribute__((noinline)) uint32_t identify(
     cmempool_recorded_thread *thread, stack_word *own, uint64_t *frames, uint32_t *count
 ) {
-    stack_bounds stack = {1, 1};
+    stack_bounds stack;
     if (thread) stack = (stack_bounds){thread->low, thread->high};
     else stack = cmempool_this_stack();
     *count = cmempool_unwind(own, stack, frames, options.limit);

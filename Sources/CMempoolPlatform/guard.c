@@ -119,9 +119,9 @@ static void on_fault(int signal, siginfo_t *info, void *context) {
             .is_read = is_read(context),
             .thread_id = cmempool_thread_id(),
             .context = context,
-            // Without bounds no async parents are found.
-            .stack_low = thread ? thread->low : 1,
-            .stack_high = thread ? thread->high : 1,
+            // Of a thread that never used a pool nothing is known: the unwinder does without, but finds no async parents.
+            .stack_low = thread ? thread->low : NO_STACK_BOUNDS.low,
+            .stack_high = thread ? thread->high : NO_STACK_BOUNDS.high,
             .runs_task = cmempool_has_task(),
         };
         sem_post(&fault_wanted);

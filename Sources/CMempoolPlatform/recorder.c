@@ -5,10 +5,14 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -75,7 +79,10 @@ cmempool_clock_reader cmempool_read_clock = clock_gettime;
 
 #if MEMPOOL_RECORDER
 void cmempool_find_clock(void) {
-    if (cmempool_is_static_executable()) return;
+    // Once, as the unwinder.
+    static bool was_looked_for;
+    if (was_looked_for || cmempool_is_static_executable()) return;
+    was_looked_for = true;
     // The kernel's own code, which the C library calls as well; without it, nothing changes.
     void *kernel = dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
     if (!kernel) return;
@@ -108,6 +115,15 @@ void cmempool_print(const char *text, size_t bytes) {
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     errno = error;
+}
+
+void cmempool_write_in_place(int descriptor) {
+    struct statfs system;
+    int flags;
+    if (fstatfs(descriptor, &system) != 0 || (uint32_t)system.f_type != BTRFS_SUPER_MAGIC) return;
+    if (ioctl(descriptor, FS_IOC_GETFLAGS, &flags) != 0) return;
+    flags |= FS_NOCOW_FL;
+    ioctl(descriptor, FS_IOC_SETFLAGS, &flags);
 }
 
 int cmempool_reserve(int descriptor, void *base, uint64_t offset, uint64_t bytes) {

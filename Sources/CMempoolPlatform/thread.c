@@ -74,7 +74,7 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     struct thread_start *start = cmempool_is_refused() ? NULL : malloc(sizeof *start);
     if (!start) return false;
     *start = (struct thread_start){name, body};
-    if (pthread_attr_init(&attributes) != 0) {
+    if ((errno = pthread_attr_init(&attributes)) != 0) {
         free(start);
         return false;
     }
@@ -86,10 +86,21 @@ bool cmempool_start_thread(const char *name, void (*body)(void)) {
     sigdelset(&all, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = cmempool_is_refused() ? EAGAIN : pthread_create(&thread, &attributes, run_body, start);
+    if (failure == EINVAL) {
+        // The program has so much thread-local storage, which lies on each stack, that nothing is left of this one. One of the
+        // usual size is what its own threads have.
+        pthread_attr_t usual;
+        pthread_attr_init(&usual);
+        pthread_attr_setdetachstate(&usual, PTHREAD_CREATE_DETACHED);
+        failure = pthread_create(&thread, &usual, run_body, start);
+        pthread_attr_destroy(&usual);
+    }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    if (failure != 0) free(start);
-    return failure == 0;
+    if (failure == 0) return true;
+    free(start);
+    errno = failure;
+    return false;
 }
 
 static void (*apart_body)(void);

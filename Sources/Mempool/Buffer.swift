@@ -174,10 +174,12 @@ public struct Buffer: @unchecked Sendable {
                 ticketGeneration: generation,
                 generation: SlotTable.generation(of: slotNumber),
                 address: UInt(bitPattern: base) + UInt(offset),
+                offset: offset,
                 count: count,
                 isRead: isRead,
                 capacity: capacity,
                 pool: BufferShape.pool(shape),
+                bucket: BufferShape.bucket(shape) == BufferShape.noBucket ? nil : BufferShape.bucket(shape),
                 frame: cmempool_frame()
             )
         )

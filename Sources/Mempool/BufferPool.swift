@@ -184,7 +184,10 @@ public final class BufferPool: Sendable {
     /// Gives all idle memory back to the system now: the shelves, and what the calling thread keeps. What other threads keep stays
     /// with them.
     ///
+    /// Gets and puts of other threads may wait up to a millisecond at a time.
+    ///
     /// - Returns: Bytes given back.
+    /// - Complexity: O(buffers of the pool), with a system call for each run of idle ones that lie side by side.
     @discardableResult
     public func trim() -> Int { core.trim() }
 

@@ -52,6 +52,8 @@ public struct Lease: ~Copyable, @unchecked Sendable {
 extension BufferPool {
     /// Hands out a buffer that goes back by itself.
     ///
+    /// Costs a get and a put, and a reference to the pool that is counted up and down; ``leaseBuffer(_:)`` saves the reference.
+    ///
     /// - Parameter size: Bytes, as in ``get(_:)``.
     @inlinable @inline(__always)
     public func lease(_ size: Int) -> Lease { Lease(pool: self, buffer: get(size)) }

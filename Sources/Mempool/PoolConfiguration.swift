@@ -98,10 +98,10 @@ public struct PoolConfigurationError: Error, Equatable, CustomStringConvertible 
 /// Memory that the system refused, or a slot that there was none left of.
 public struct PoolAllocationError: Error, Equatable, CustomStringConvertible {
     /// Bytes that were asked for from the system.
-    public var byteCount: Int
+    public let byteCount: Int
     /// The system's error number; `ENOSPC` if all slots are in use, 2^24 in all pools together, idle ones
     /// included.
-    public var errorNumber: Int32
+    public let errorNumber: Int32
 
     /// One sentence with the bytes and the system's reason.
     public var description: String {

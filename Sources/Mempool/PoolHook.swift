@@ -72,11 +72,16 @@ package struct AccessEvent {
     package var generation: UInt64
     /// Where the touched bytes begin.
     package var address: UInt
+    /// How far behind the first byte of what the caller has, which may be a slice.
+    package var offset: Int
     /// How many bytes are touched.
     package var count: Int
     package var isRead: Bool
+    /// Of what the caller has.
     package var capacity: Int
     package var pool: Int
+    /// The bucket's index; nil for an oversized buffer.
+    package var bucket: Int?
     /// The frame of the pool's outermost function: where the caller's stack begins.
     package var frame: UnsafeMutableRawPointer
 }

@@ -80,6 +80,7 @@ package enum Analyzer {
                     + "linker's form: the readable one would take too long or too much memory."
             )
         }
+        report.notes += names.unreadDebugFiles.sorted { $0.key < $1.key }.map(Sentences.unreadDebugFile)
         report.sourceRoot = options.sourceRoot
         return report
     }
@@ -134,7 +135,8 @@ package enum Analyzer {
             return (
                 .healthy,
                 "Nothing found\(soFar) One get in \(Sentences.grouped(recorder.sampleInterval)) was watched, so a rare leak "
-                    + "may have been missed." + sentence(running)
+                    + (recorder.heldLimitSeconds == nil ? "" : "or a long hold ") + "may have been missed."
+                    + sentence(running)
             )
         }
         if !running.isEmpty { return (.healthy, "Nothing found so far." + running + ".") }

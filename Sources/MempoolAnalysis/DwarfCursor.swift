@@ -11,6 +11,8 @@ struct DwarfError: Error {}
 final class DwarfBudget {
     /// What is left.
     private(set) var steps: Int
+    /// Whether more was wanted than was left.
+    private(set) var isExhausted = false
 
     /// What a small file may need for many addresses.
     private static let base = 4 << 20
@@ -36,6 +38,7 @@ final class DwarfBudget {
         guard count <= steps else {
             // For good: whoever goes on in spite of the error does not get far.
             steps = 0
+            isExhausted = true
             throw DwarfError()
         }
         steps -= count

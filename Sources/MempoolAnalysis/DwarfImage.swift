@@ -13,10 +13,14 @@ struct DwarfLocation {
         /// Linkage name, or the plain name if there is none.
         var name: String
         var call: DwarfPlace
+        /// As `DwarfLocation.declaredIn`.
+        var declaredIn: String?
     }
 
     /// The line of the innermost function.
     var place: DwarfPlace?
+    /// The file that declares the function in memory; nil if nobody wrote it, or it is not known.
+    var declaredIn: String?
     /// Innermost first.
     var inlined: [InlinedCall] = []
 }
@@ -43,6 +47,12 @@ struct DwarfImage {
     ///
     /// - Parameter budget: what may be done with the file; if nil, what its size explains.
     init?(_ file: RecordingFile, budget: DwarfBudget? = nil) {
+        var isExhausted = false
+        self.init(file, budget: budget, isExhausted: &isExhausted)
+    }
+
+    /// - Parameter isExhausted: becomes true if there is nothing because the budget did not suffice.
+    init?(_ file: RecordingFile, budget: DwarfBudget? = nil, isExhausted: inout Bool) {
         let names: [String: WritableKeyPath<DwarfSections, [UInt8]>] = [
             ".debug_info": \.info, ".debug_abbrev": \.abbreviations, ".debug_str": \.strings,
             ".debug_line_str": \.lineStrings, ".debug_str_offsets": \.stringOffsets, ".debug_addr": \.addresses,
@@ -53,7 +63,10 @@ struct DwarfImage {
         guard !sections.info.isEmpty else { return nil }
         let unpackedBytes = names.values.reduce(0) { $0 + sections[keyPath: $1].count }
         sections.budget = budget ?? DwarfBudget(fileBytes: file.sizeBytes, unpackedBytes: unpackedBytes)
-        guard (try? readUnits(fileBytes: file.sizeBytes)) != nil, !units.isEmpty else { return nil }
+        guard (try? readUnits(fileBytes: file.sizeBytes)) != nil, !units.isEmpty else {
+            isExhausted = sections.budget.isExhausted
+            return nil
+        }
     }
 
     /// What may still be done with the file.
@@ -70,28 +83,49 @@ struct DwarfImage {
         var column: Int
     }
 
+    /// What the entries of a function say of it.
+    private struct Function {
+        var name: String
+        /// Number of the declaring file in the table of the unit that starts at `unit`; nil if nobody wrote the function.
+        var declaration: (file: Int, unit: Int)?
+    }
+
     /// Looks addresses up, as the file states them, all in one pass.
     func locations(of addresses: Set<UInt64>) -> [UInt64: DwarfLocation] {
         let sorted = addresses.sorted()
         var result: [UInt64: DwarfLocation] = [:]
-        var names: [Int: String] = [:]
+        var functions: [Int: Function] = [:]
         for unit in units {
             // A unit that cannot be read costs its own names only.
             guard let (sites, covered) = try? Self.sites(in: unit, sorted, sections), !covered.isEmpty else { continue }
             let lines = try? DwarfLines(of: unit, sections)
+            func function(_ offset: Int?) -> Function? {
+                guard let offset else { return nil }
+                if functions[offset] == nil { functions[offset] = self.function(offset) }
+                return functions[offset]
+            }
+            func declaringFile(_ function: Function?) -> String? {
+                // Files have other numbers in other units.
+                guard let declaration = function?.declaration, declaration.unit == unit.start else { return nil }
+                return lines?.files[declaration.file]
+            }
+            for (index, entry) in covered {
+                result[sorted[index], default: DwarfLocation()].declaredIn = declaringFile(function(entry))
+            }
             try? lines?.forEachStretch(sections) { (low, high, place) throws(DwarfError) in
                 let indices = Self.indices(of: sorted, low, high)
                 try sections.budget.spend(indices.count)
-                for index in indices where covered.contains(index) {
+                for index in indices where covered[index] != nil {
                     result[sorted[index], default: DwarfLocation()].place = place()
                 }
             }
             for (index, chain) in sites {
                 result[sorted[index], default: DwarfLocation()].inlined = chain.reversed().map { site in
-                    if let origin = site.origin, names[origin] == nil { names[origin] = name(origin) ?? "" }
+                    let origin = function(site.origin)
                     return DwarfLocation.InlinedCall(
-                        name: site.origin.flatMap { names[$0] } ?? "",
-                        call: DwarfPlace(file: lines?.files[site.file] ?? "", line: site.line, column: site.column)
+                        name: origin?.name ?? "",
+                        call: DwarfPlace(file: lines?.files[site.file] ?? "", line: site.line, column: site.column),
+                        declaredIn: declaringFile(origin)
                     )
                 }
             }
@@ -105,17 +139,19 @@ struct DwarfImage {
         return start..<max(start, high > low ? sorted.firstPosition { $0 >= high } : start)
     }
 
-    /// Walks the entries of a unit. Gives for each address its inlined calls, outermost first, and the addresses that lie in its functions.
+    /// Walks the entries of a unit. Gives for each address its inlined calls, outermost first, and for those that lie in its functions
+    /// the offset of the function's entry.
     private static func sites(
         in unit: DwarfUnit, _ sorted: [UInt64], _ sections: DwarfSections
-    ) throws(DwarfError) -> (sites: [Int: [Site]], covered: Set<Int>) {
+    ) throws(DwarfError) -> (sites: [Int: [Site]], covered: [Int: Int]) {
         var sites: [Int: [Site]] = [:]
-        var covered: Set<Int> = []
+        var covered: [Int: Int] = [:]
         var cursor = try DwarfCursor(sections.info, at: unit.entries, end: unit.end)
         var depth = 0
         var isFirst = true
         while !cursor.isAtEnd {
             try sections.budget.spend()
+            let offset = cursor.position
             let code = try cursor.unsigned()
             guard code != 0 else {
                 depth -= 1
@@ -140,7 +176,7 @@ struct DwarfImage {
                     let indices = indices(of: sorted, low, high)
                     try sections.budget.spend(indices.count)
                     for index in indices {
-                        covered.insert(index)
+                        covered[index] = offset
                         sites[index] = nil
                     }
                 }
@@ -163,10 +199,13 @@ struct DwarfImage {
         return (sites, covered)
     }
 
-    /// The linkage name of the entry at an offset, through its declarations.
-    private func name(_ offset: Int) -> String? {
+    /// The linkage name of the entry at an offset, and the file that declares it, through its declarations.
+    private func function(_ offset: Int) -> Function {
         var offset = offset
+        var linkageName: String?
         var plain: String?
+        var declaration: (file: Int, unit: Int)?
+        var isArtificial = false
         // A definition refers to a declaration, hardly further.
         for _ in 0..<4 {
             guard let unit = unit(before: offset), offset < unit.end, (try? sections.budget.spend()) != nil,
@@ -175,15 +214,19 @@ struct DwarfImage {
                 let abbreviation = unit.abbreviations[code],
                 let attributes = try? unit.attributes(abbreviation, at: &cursor, sections.budget)
             else { break }
-            if let name = unit.text(attributes[.linkageName], sections) { return name }
+            linkageName = linkageName ?? unit.text(attributes[.linkageName], sections)
             plain = plain ?? unit.text(attributes[.name], sections)
+            isArtificial = isArtificial || attributes[.artificial] != nil
+            if declaration == nil, case .constant(let file) = attributes[.declarationFile] {
+                declaration = (Int(clamping: file), unit.start)
+            }
             guard
                 case .reference(let next) = attributes[.specification]
                     ?? attributes[.abstractOrigin]
             else { break }
             offset = next
         }
-        return plain
+        return Function(name: linkageName ?? plain ?? "", declaration: isArtificial ? nil : declaration)
     }
 
     /// The last unit that starts at an offset or before it.

@@ -28,6 +28,8 @@ enum Dwarf {
         case highAddress = 0x12
         case directory = 0x1B
         case abstractOrigin = 0x31
+        case artificial = 0x34
+        case declarationFile = 0x3A
         case specification = 0x47
         case ranges = 0x55
         case callColumn = 0x57

@@ -7,7 +7,13 @@ package import MempoolRecording
 /// A recording names the files that are read, so nothing in them is trusted. Of the toolchain's Runtime module only the demangler
 /// is used, by `LinkageNames`: its reader of ELF files ends the process at a damaged one.
 package struct ElfSymbolizer: Symbolizer {
-    package init() {}
+    /// What may be done to read the lines of one file; nil for what its size explains.
+    private let lineSteps: Int?
+
+    package init() { self.init(lineSteps: nil) }
+
+    /// For tests.
+    init(lineSteps: Int?) { self.lineSteps = lineSteps }
 
     /// What proves that two modules are the same file.
     private struct Identity: Hashable {
@@ -60,7 +66,7 @@ package struct ElfSymbolizer: Symbolizer {
                     UnnamedModule(
                         path: module.path, reason: reason, explanation: explanation, frames: places.count))
             case .trusted(let file):
-                let ofModule = Self.find(places, in: module, file)
+                let ofModule = find(places, in: module, file, &result)
                 found += ofModule
                 let unnamed = places.count - ofModule.count
                 // Nobody strips or links the libraries of the system.
@@ -78,13 +84,28 @@ package struct ElfSymbolizer: Symbolizer {
     }
 
     /// What the file of one module says of places in it, but for those of which it has no function.
-    private static func find(_ places: [Place], in module: Recording.Module, _ file: RecordingFile) -> [KnownPlace] {
+    private func find(
+        _ places: [Place], in module: Recording.Module, _ file: RecordingFile, _ result: inout NamedAddresses
+    ) -> [KnownPlace] {
         let files = [file] + DebugFiles.of(file, buildID: module.buildID)
         let addresses = Set(places.map(\.address))
         let functions =
-            first(of: files) { ElfSections($0, of: ElfSymbols.sectionNames).flatMap { ElfSymbols($0) } }?
+            Self.first(of: files) { ElfSections($0, of: ElfSymbols.sectionNames).flatMap { ElfSymbols($0) } }?
             .functions(at: addresses) ?? [:]
-        let locations = first(of: files) { DwarfImage($0) }?.locations(of: Set(functions.keys)) ?? [:]
+        var exhausted: String?
+        let locations =
+            Self.first(of: files) { file -> [UInt64: DwarfLocation]? in
+                var isExhausted = false
+                let image = DwarfImage(
+                    file, budget: lineSteps.map { DwarfBudget(steps: $0) }, isExhausted: &isExhausted)
+                let locations = image?.locations(of: Set(functions.keys))
+                if isExhausted || image?.budget.isExhausted == true { exhausted = file.path }
+                return locations
+            } ?? [:]
+        if let exhausted {
+            let lost = places.count { functions[$0.address] != nil && locations[$0.address]?.place == nil }
+            if lost > 0 { result.unreadDebugFiles[exhausted, default: 0] += lost }
+        }
         return places.compactMap { place in
             functions[place.address].map {
                 KnownPlace(word: place.word, path: module.path, function: $0, location: locations[place.address])
@@ -105,20 +126,29 @@ package struct ElfSymbolizer: Symbolizer {
         var place = known.location?.place
         var frames: [Frame] = []
         for call in known.location?.inlined ?? [] {
-            frames.append(frame(known, call.name, names, place, isInlined: true))
+            frames.append(frame(known, call.name, names, place, declaredIn: call.declaredIn, isInlined: true))
             place = call.call
         }
-        frames.append(frame(known, known.function, names, place, isInlined: false))
+        let declaredIn = known.location?.declaredIn
+        frames.append(frame(known, known.function, names, place, declaredIn: declaredIn, isInlined: false))
         return frames
     }
 
+    private static let generatedFile = "<compiler-generated>"
+
     private static func frame(
-        _ known: KnownPlace, _ linkageName: String, _ names: LinkageNames, _ place: DwarfPlace?, isInlined: Bool
+        _ known: KnownPlace, _ linkageName: String, _ names: LinkageNames, _ place: DwarfPlace?,
+        declaredIn declaringFile: String?, isInlined: Bool
     ) -> Frame {
         let name = names[linkageName]
-        let isGenerated = place?.file.hasSuffix("<compiler-generated>") ?? false
-        // Line 0 says that nobody wrote the code; the function may still be the user's.
+        // Line 0 and the compiler's file say that nobody wrote the code; the function may still be the user's, as one that releases
+        // the last reference to an object. Which line that belongs to is not known: the code before it may be of any.
+        let isGenerated = place?.file.hasSuffix(generatedFile) ?? false
         let place = place.flatMap { $0.line > 0 && !isGenerated && !$0.file.isEmpty ? $0 : nil }
+        let declaration = declaringFile.flatMap { file in
+            file.isEmpty || file.hasSuffix(generatedFile)
+                || FrameOwnership.isGenerated(name.full ?? linkageName, declaredIn: file) ? nil : file
+        }
         let module = name.full.flatMap(FrameOwnership.swiftModule)
         let isWritten = name.full.map(FrameOwnership.isWritten) ?? false
         let isOwn =
@@ -128,13 +158,14 @@ package struct ElfSymbolizer: Symbolizer {
             && (module.map(FrameOwnership.systemModules.contains) ?? false || FrameOwnership.isSystemImage(known.path)
                 || FrameOwnership.isStartup(linkageName))
         return Frame(
-            function: FrameOwnership.readable(name.readable, rawName: linkageName, file: place?.file),
-            file: place?.file,
+            function: FrameOwnership.readable(name.readable, rawName: linkageName, file: place?.file ?? declaration),
+            file: place?.file ?? declaration,
             line: place?.line,
             column: place.flatMap { $0.column > 0 ? $0.column : nil },
             inlined: isInlined, async: known.word & StackWord.asyncBit != 0,
             module: ModuleTable.fileName(known.path),
-            isOwn: isOwn, isSystem: isSystem, isCompilerGenerated: !isWritten && (isGenerated || name.isThunk)
+            isOwn: isOwn, isSystem: isSystem,
+            isCompilerGenerated: !isWritten && (isGenerated && declaration == nil || name.isThunk)
         )
     }
 }

@@ -194,6 +194,7 @@ package struct Frame: Codable, Hashable, Sendable {
     /// Demangled, or `module+0xoffset` if it has no name.
     package var function: String
     package var file: String?
+    /// Nil if unknown; `file` is the one that declares the function then, if that is known.
     package var line: Int?
     /// Nil if unknown, as the line is.
     package var column: Int?
@@ -243,5 +244,8 @@ package struct Frame: Codable, Hashable, Sendable {
     }
 
     /// Whether somebody who depends on the pool wrote it and can change it.
-    package var isUserCode: Bool { !isOwn && !isSystem && !isCompilerGenerated && file != nil && (line ?? 0) > 0 }
+    package var isUserCode: Bool { isUserFunction && (line ?? 0) > 0 }
+
+    /// Whether it is a function of theirs, also where the compiler put code of its own between its lines.
+    package var isUserFunction: Bool { !isOwn && !isSystem && !isCompilerGenerated && file != nil }
 }

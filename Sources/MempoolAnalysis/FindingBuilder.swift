@@ -48,7 +48,7 @@ struct FindingBuilder {
     /// All findings, worst first.
     func findings() -> [Finding] {
         var drafts: [Identity: Draft] = [:]
-        for draft in recorded() + outstanding() + unsampledLeaks() {
+        for draft in recorded() + outstanding() + unsampled() {
             let identity = Identity(draft.finding)
             if let known = drafts[identity] {
                 drafts[identity] = Self.merged(known, draft)
@@ -91,7 +91,7 @@ struct FindingBuilder {
     }
 
     /// Level sampled: what the exact counters miss of pools of which no outstanding buffer was watched.
-    private func unsampledLeaks() -> [Draft] {
+    private func unsampled() -> [Draft] {
         let header = recording.header
         guard header.sampleInterval > 1, recording.isCleanExit,
             header.flags & RecordingHeader.estimatedCountersFlag == 0
@@ -105,16 +105,27 @@ struct FindingBuilder {
             if rows.contains(where: { $0.0 > 0 }) { missing.append((number, rows)) }
         }
         let kept = Int(clamping: header.keptBuffers)
-        guard kept > 0 else { return missing.map { unsampledLeak(of: poolName(UInt32($0.pool)), $0.rows, kept: 0) } }
+        guard kept > 0 else {
+            return missing.map { number, rows in
+                unsampled(kind(of: number), poolName(UInt32(number)), rows, kept: 0)
+            }
+        }
         // Nobody counted how many each pool keeps: any of these may be those.
         let rows = missing.flatMap(\.rows)
         guard rows.reduce(0, { Counter.sum($0, $1.count) }) > kept else { return [] }
-        let only = missing.count == 1 ? poolName(UInt32(missing[0].pool)) : ""
-        return [unsampledLeak(of: only, rows, kept: kept)]
+        guard missing.count == 1 else { return [unsampled(.leak, "", rows, kept: kept)] }
+        return [unsampled(kind(of: missing[0].pool), poolName(UInt32(missing[0].pool)), rows, kept: kept)]
+    }
+
+    /// What is missing in a pool leaked, or was outstanding when the pool ended.
+    private func kind(of pool: Int) -> Finding.Kind {
+        recording.pools[pool].record.state == PoolRecord.destroyed ? .poolDestroyed : .leak
     }
 
     /// The buffers of some rows less those that are kept, which are taken to be the largest: no more is claimed than is known.
-    private func unsampledLeak(of pool: String, _ rows: [(count: Int, capacity: Int)], kept: Int) -> Draft {
+    private func unsampled(
+        _ kind: Finding.Kind, _ pool: String, _ rows: [(count: Int, capacity: Int)], kept: Int
+    ) -> Draft {
         var kept = kept
         var count = 0
         var bytes = 0
@@ -124,7 +135,7 @@ struct FindingBuilder {
             count = Counter.sum(count, lost)
             bytes = Counter.sum(bytes, Counter.product(lost, row.capacity))
         }
-        var finding = Finding(kind: .leak, pool: pool, count: count, bytes: bytes, stacks: FindingStacks())
+        var finding = Finding(kind: kind, pool: pool, count: count, bytes: bytes, stacks: FindingStacks())
         finding.isUnsampled = true
         return Draft(finding: finding, threads: [])
     }
@@ -327,7 +338,7 @@ struct FindingBuilder {
         case .doublePut, .wrongPool, .foreignPut, .wrongCapacity, .useAfterPut, .overrun: break
         }
         let circumstances = Sentences.Circumstances(
-            isRunning: ending.kind == .running, sampleInterval: interval,
+            isRunning: ending.kind == .running, hasDied: ending.kind == .died, sampleInterval: interval,
             heldLimitSeconds: Analyzer.seconds(from: 0, to: recording.header.heldLimit)
         )
         finding.happened = Sentences.happened(finding, circumstances)

@@ -56,6 +56,14 @@ enum FrameOwnership {
             && !["partial apply", "protocol witness", "merged "].contains(where: before.hasPrefix)
     }
 
+    /// Whether nobody wrote the function although debug information says where: what frees an object after its `deinit`, and what
+    /// calls the main function of a type.
+    ///
+    /// - Parameter name: the demangled name of a Swift symbol, else the linkage name.
+    static func isGenerated(_ name: String, declaredIn file: String) -> Bool {
+        name.hasSuffix("deallocating_deinit") || (name == "main" && !file.hasSuffix("/main.swift"))
+    }
+
     /// A function name as a reader knows it: parts of the top-level code are `main`, whatever the build calls them.
     static func readable(_ name: String, rawName: String, file: String?) -> String {
         let isTopLevel =

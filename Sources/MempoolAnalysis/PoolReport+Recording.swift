@@ -5,7 +5,9 @@ internal import MempoolRecording
 extension PoolReport {
     /// The figures of a recorded pool.
     init(recorded pool: Recording.Pool, number: Int) {
-        self.init(name: pool.name.isEmpty ? "pool \(number)" : pool.name, destroyed: pool.record.state == 2)
+        self.init(
+            name: pool.name.isEmpty ? "pool \(number)" : pool.name, destroyed: pool.record.state == PoolRecord.destroyed
+        )
         let bucketCount = Int(pool.record.bucketCount)
         buckets = pool.rows.prefix(bucketCount).map { BucketReport(recorded: $0) }
         if pool.rows.count > bucketCount { oversized = BucketReport(recorded: pool.rows[bucketCount]) }

@@ -14,21 +14,25 @@ extension Sentences {
         let buffers = amount(finding, circumstances)
         let was = isOne(finding) ? "was" : "were"
         if finding.isUnsampled == true {
-            return
-                "\(buffers) \(was) got and never put. None of the gets was among those that were watched, so the place is "
-                + "not known."
+            return "\(buffers) \(was) got and never put. \(unwatched)"
         }
         guard let scope = finding.scope else {
-            return circumstances.isRunning
-                ? "\(buffers) \(was) got here and not yet put; the program is still running."
+            if circumstances.isRunning {
+                return "\(buffers) \(was) got here and not yet put; the program is still running."
+            }
+            return circumstances.hasDied
+                ? "\(buffers) \(was) got here and still outstanding when the recording ended."
                 : "\(buffers) \(was) got here and never put."
         }
         if finding.scopeEnded == true {
             return "\(buffers) got here \(was) outstanding when scope '\(scope)' ended, and "
                 + (isOne(finding) ? "has" : "have") + " not come back."
         }
-        return circumstances.isRunning
-            ? "\(buffers) \(was) got here in scope '\(scope)', which is still open, and not yet put."
+        if circumstances.isRunning {
+            return "\(buffers) \(was) got here in scope '\(scope)', which is still open, and not yet put."
+        }
+        return circumstances.hasDied
+            ? "\(buffers) \(was) got here in scope '\(scope)' and still outstanding when the recording ended."
             : "\(buffers) \(was) got here in scope '\(scope)' and never put; the scope was still open at the end."
     }
 

@@ -47,6 +47,8 @@ package enum Sentences {
     /// What sentences need to know beside their finding.
     struct Circumstances {
         var isRunning = false
+        /// Nobody knows what it would have done with its buffers.
+        var hasDied = false
         /// One get in so many was watched.
         var sampleInterval = 1
         /// Seconds a buffer may be held.
@@ -65,6 +67,10 @@ package enum Sentences {
         switch finding.kind {
         case .leak: return leaked(finding, circumstances)
         case .heldTooLong: return heldTooLong(finding, circumstances)
+        case .poolDestroyed where finding.isUnsampled == true:
+            return
+                "\(plural(finding.count, "buffer was", "buffers were")) outstanding when pool \(finding.pool) was destroyed. "
+                + "The memory is lost. \(unwatched)"
         case .poolDestroyed:
             let were = amount(finding, circumstances) + (finding.count == 1 ? " got here was" : " got here were")
             return "\(were) outstanding when pool \(finding.pool) was destroyed. The memory is lost: "
@@ -73,7 +79,7 @@ package enum Sentences {
             let reissues = finding.reissues ?? 0
             let again =
                 reissues > 0
-                ? "yes, \(plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
+                ? "yes, \(reissues == 1 ? "once" : plural(reissues, "time")), so the second put was made with a buffer that belonged to somebody else."
                 : "no."
             return
                 "\(often)A buffer was put a second time; the second put was refused. Re-issued in between: \(again)\(lost)"
@@ -96,6 +102,15 @@ package enum Sentences {
         case .overrun: return often + overrun(finding)
         }
     }
+
+    /// Why frames that have functions have no lines.
+    static func unreadDebugFile(_ path: String, frames: Int) -> String {
+        "\(plural(frames, "frame has", "frames have")) a function and no line: the debug information of \(path) takes more steps to "
+            + "read than a file of its size needs, so it was given up. Build the file again if it is yours."
+    }
+
+    /// Why what only the counters know has no place.
+    static let unwatched = "None of the gets was among those that were watched, so the place is not known."
 
     /// How a program ended that did not reach a clean exit, as far as that is known, and what follows for the findings.
     static func death(_ ending: ProcessEnding) -> String {
@@ -126,7 +141,8 @@ package enum Sentences {
     /// What to do.
     static func advice(_ finding: Finding) -> String {
         switch finding.kind {
-        case .leak where finding.isUnsampled == true: "Run with MEMPOOL_DEBUG=full: it names the place."
+        case .leak where finding.isUnsampled == true, .poolDestroyed where finding.isUnsampled == true:
+            "Run with MEMPOOL_DEBUG=full: it names the place."
         case .leak:
             "Put the buffer on every path out of the function, errors included: use withBuffer, or defer { \(put(to: finding.pool)) } right after the get."
         case .doublePut:

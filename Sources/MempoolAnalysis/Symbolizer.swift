@@ -22,6 +22,9 @@ package struct NamedAddresses: Sendable {
     package var unnamedModules: [UnnamedModule] = []
     /// Names of functions that are left as their files have them, as their readable forms have no bounds.
     package var refusedNames = 0
+    /// Files of debug information that took more steps to read than their sizes explain, with the frames that have no lines for
+    /// that, by path.
+    package var unreadDebugFiles: [String: Int] = [:]
 
     package init() {}
 }

@@ -2,7 +2,7 @@
 
 /// Forms of numbers in text.
 package enum Units {
-    /// `512 B`, `4 KiB`, `1.5 MiB`.
+    /// `512 B`, `4 KiB`, `1.5 MiB`. For amounts in headings and tables; sentences about what happened have exact bytes in words.
     package static func bytes(_ count: Int) -> String {
         let names = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]
         var value = Double(count)
@@ -12,7 +12,7 @@ package enum Units {
             value /= 1024
             index += 1
         }
-        return index == 0 ? "\(count) B" : "\(decimal(value)) \(names[index])"
+        return index == 0 ? "\(Sentences.grouped(count)) B" : "\(decimal(value)) \(names[index])"
     }
 
     /// One decimal place, left out if it is zero.

@@ -199,12 +199,17 @@ package enum BenchmarkText {
     private static func footer(_ report: BenchmarkReport) -> [String] {
         let noise = report.noise
         let share = Int((noise.quietShare * 100).rounded(.down))
+        let processors = report.machine.processors
         var lines = [
-            "machine: \(report.machine.processor), \(report.machine.processors) processors, Linux \(report.machine.kernel)",
+            "machine: \(report.machine.processor), \(processors) processor\(processors == 1 ? "" : "s"), "
+                + "Linux \(report.machine.kernel)",
             "noise:   \(noise.isQuiet ? "quiet" : "noisy"): \(share) % of \(noise.samples) samples undisturbed",
         ]
         if report.rows.contains(where: { $0.measurements.contains(where: \.isEstimate) }) {
             lines.append("         ~ too few quiet samples: the lower quartile of all, rather too high than too low")
+        }
+        if report.rows.contains(where: { !$0.isCostTable && !$0.group.isList && $0.ratio != nil }) {
+            lines.append("ratio:   the time of mempool by that of the fastest other; below 1 mempool is faster")
         }
         lines += report.peers.map { "peer:    \($0.name) is \($0.path ?? "")" }
         if !report.missing.isEmpty {

@@ -99,7 +99,7 @@ extension Recorder {
         let outstanding = inUse - min(inUse, file.header.pointee.keptBuffers)
         let header = file.header
         let now = cmempool_now()
-        header.pointee.lastMonotonic = now
+        noteTime(now)
         header.pointee.endMonotonic = now
         header.pointee.exitStatus = status
         header.pointee.flags |= RecordingHeader.cleanExitFlag

@@ -58,7 +58,7 @@ extension Recorder {
         if !isPut { ledger.markInFinding(slot: slot, generation: region.generation) }
         let complete = finding
         _ = cold.withLock { $0.findings.add(complete) }
-        file.header.pointee.lastMonotonic = complete.firstTime
+        noteTime(complete.firstTime)
         // The finding is safe; from here on a lock that the faulting thread holds costs no more than the block.
         if !options.isQuiet { printBlock(complete) }
         refreshModules()

@@ -70,22 +70,34 @@ extension Recorder {
         }
     }
 
+    /// Slots that are looked at before what was found there is entered: all may be damaged, of millions, and what waits to be
+    /// entered takes memory of a process that ends. Some 100 KiB.
+    private static let slotsAtOnce = 512
+
     /// Looks at everything that lies idle, when the process ends. Other threads may still run.
     func checkIdleMemory() {
+        let slotCount = ledger.slotCount
         var found: [(slot: Int, record: LedgerRecord, damage: Damage)] = []
-        forEachIdleDamage { slot, record, damage in found.append((slot, record, damage)) }
-        // Without the lock that it holds: the program's handler is called, and abort= asks the loader for names.
-        for (slot, record, damage) in found { addUseAfterPut(record, slot, damage, isUnderLock: false) }
+        for first in stride(from: 0, to: slotCount, by: Self.slotsAtOnce) {
+            forEachIdleDamage(in: first..<min(first + Self.slotsAtOnce, slotCount)) { slot, record, damage in
+                found.append((slot, record, damage))
+            }
+            // Without the lock that it holds: the program's handler is called, and abort= asks the loader for names.
+            for (slot, record, damage) in found { addUseAfterPut(record, slot, damage, isUnderLock: false) }
+            found.removeAll(keepingCapacity: true)
+        }
         deliverPending()
     }
 
-    /// Calls `body` for each idle buffer that was written to after its put and that nobody has got since. It may not call
-    /// the program.
-    func forEachIdleDamage(_ body: (_ slot: Int, _ record: LedgerRecord, _ damage: Damage) -> Void) {
+    /// Calls `body` for each idle buffer, of all slots or some, that was written to after its put and that nobody has got since. It
+    /// may not call the program.
+    func forEachIdleDamage(
+        in slots: Range<Int>? = nil, _ body: (_ slot: Int, _ record: LedgerRecord, _ damage: Damage) -> Void
+    ) {
         func isPoisoned(_ record: LedgerRecord) -> Bool {
             record.state == .returned && record.flags & LedgerFlags.poisoned != 0
         }
-        for slot in 0..<ledger.slotCount where ledger.read(slot).map(isPoisoned) ?? false {
+        for slot in slots ?? 0..<ledger.slotCount where ledger.read(slot).map(isPoisoned) ?? false {
             memory.withLock { _ in
                 guard let record = ledger.read(slot), isPoisoned(record) else { return }
                 showToTools(record)
@@ -123,15 +135,17 @@ extension Recorder {
         finding.accessStack = stack
         finding.accessThread = cmempool_thread_id()
         finding.badBytes = UInt64(access.count)
-        finding.expectedCapacity = UInt64(access.capacity)
-        finding.bytes = UInt64(access.capacity)
         if access.isRead { finding.flags |= FindingRecord.readFlag }
         finding.reissues = (access.generation - min(generation, access.generation)) / 2
-        if let present = ledger.record(access.slot) {
-            finding.address = present.pointee.address
-            finding.offset = Int64(bitPattern: UInt64(access.address) &- present.pointee.address)
-        }
-        if let owner = ledger.owner(slot: access.slot, generation: generation) {
+        let owner = ledger.owner(slot: access.slot, generation: generation)
+        // From what the caller has, as the slot's present buffer may lie elsewhere: between guard pages, or in other memory.
+        let capacity = max(access.capacity, wholeCapacity(access, owner) ?? 0)
+        let offset = capacity - access.capacity + access.offset
+        finding.expectedCapacity = UInt64(capacity)
+        finding.bytes = UInt64(capacity)
+        finding.address = UInt64(access.address) &- UInt64(offset)
+        finding.offset = Int64(offset)
+        if let owner {
             fill(&finding, from: owner)
             finding.putStack = owner.putStack
             finding.putThread = owner.putThread
@@ -148,6 +162,17 @@ extension Recorder {
             finding.reissueStack = next.getStack
         }
         add(finding)
+    }
+
+    /// What the buffer held of which a part was touched, perhaps all; nil if nobody knows any more. What a slice lacks of it lies
+    /// before the slice.
+    private func wholeCapacity(_ access: AccessEvent, _ owner: Ownership?) -> Int? {
+        guard let bucket = access.bucket else { return owner.map { ($0.request + 4095) & ~4095 } }
+        var record = LedgerRecord()
+        record.pool = UInt16(access.pool)
+        record.bucket = UInt8(bucket)
+        // Without counters of the pool it is what the record has for the request: 0.
+        return Int(self.capacity(of: record))
     }
 
     // MARK: - Overrun, and lives that are too long

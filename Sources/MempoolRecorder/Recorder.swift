@@ -560,12 +560,15 @@ final class Recorder: Sendable {
         finding.context = scopes.context(finding.context, at: finding.getTime)
         let complete = finding
         if cold.withLock({ $0.findings.add(complete) }) { scopes.pin(complete.context) }
-        file.header.pointee.lastMonotonic = complete.firstTime
+        noteTime(complete.firstTime)
         if options.abortKinds.contains(where: { $0.rawValue == complete.kind }) {
             abort(because: complete, isUnderLock: isUnderLock)
         }
         didFind(complete, isUnderLock: isUnderLock)
     }
+
+    /// Notes when something was seen last. Threads find things at the same time, and readers look on: a whole word for both.
+    func noteTime(_ time: UInt64) { cmempool_store64(file.header.field(\.lastMonotonic), time) }
 
     func poisonByte(ofPool pool: Int) -> UInt8 { pool < Self.poolNumbers ? poisonBytes[pool] : BufferBytes.poison }
 

@@ -12,7 +12,7 @@ package struct RecorderOptions: Sendable, Equatable {
     package var recording: String?
     /// The exit status that replaces 0 when there are findings.
     package var exitCode: Int32?
-    /// Frames kept of a stack at most.
+    /// Frames kept of a stack at most, beside the pool's own.
     package var frameLimit = 64
     /// Slots the ledger has room for at most.
     package var ledgerLimit = RecordingLimits.ledgerRecords
@@ -51,10 +51,11 @@ package struct RecorderOptions: Sendable, Equatable {
 
     /// Reads the text of the variable; an empty one gives the defaults.
     package init(parsing text: String, defaultLevel: RecorderLevel) {
-        level = defaultLevel
+        self.init(level: defaultLevel)
+        let defaults = self
         for item in Self.entries(of: text) {
             let parts = item.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-            apply(key: parts[0], value: parts.count > 1 ? parts[1] : nil)
+            apply(key: parts[0], value: parts.count > 1 ? parts[1] : nil, defaults)
         }
     }
 
@@ -76,7 +77,14 @@ package struct RecorderOptions: Sendable, Equatable {
         return asksForRecorder && chosen != Self(parsing: text, defaultLevel: .off).level
     }
 
-    private mutating func apply(key: String, value: String?) {
+    private init(level: RecorderLevel) { self.level = level }
+
+    private mutating func apply(key: String, value: String?, _ defaults: Self) {
+        /// What was said of the key before does not count either.
+        func complain<Value>(_ field: WritableKeyPath<Self, Value>, _ valid: String) {
+            self[keyPath: field] = defaults[keyPath: field]
+            complaints.append("MEMPOOL_DEBUG: \(key)=\(value ?? "") is not valid, the default is used; give \(valid)")
+        }
         if value == nil, let level = Self.levels.first(where: { $0.name == key }) {
             self.level = level
             return
@@ -84,62 +92,62 @@ package struct RecorderOptions: Sendable, Equatable {
         switch key {
         case "level":
             guard let chosen = Self.levels.first(where: { $0.name == value }) else {
-                return complain(key, value, "one of " + Self.levels.map(\.name).joined(separator: ", "))
+                return complain(\.level, "one of " + Self.levels.map(\.name).joined(separator: ", "))
             }
             level = chosen
         case "recording":
-            guard let value, !value.isEmpty else { return complain(key, value, "a file path") }
+            guard let value, !value.isEmpty else { return complain(\.recording, "a file path") }
             recording = value
         case "exitcode":
             guard let number = value.flatMap(Int32.init), (1...255).contains(number) else {
-                return complain(key, value, "a number from 1 to 255")
+                return complain(\.exitCode, "a number from 1 to 255")
             }
             exitCode = number
         case "frames":
-            guard let number = value.flatMap(Int.init), (1...RecordingLimits.frames).contains(number) else {
-                return complain(key, value, "a number from 1 to \(RecordingLimits.frames)")
+            guard let number = value.flatMap(Int.init), (1...RecordingLimits.chosenFrames).contains(number) else {
+                return complain(\.frameLimit, "a number from 1 to \(RecordingLimits.chosenFrames)")
             }
             frameLimit = number
         case "sample":
             guard let number = value.flatMap(Int.init), (1...1_000_000).contains(number) else {
-                return complain(key, value, "a number from 1 to 1000000")
+                return complain(\.sampleInterval, "a number from 1 to 1000000")
             }
             sampleInterval = number
         case "poison":
-            guard let bytes = Self.bytes(value) else { return complain(key, value, Self.bytesHint) }
+            guard let bytes = Self.bytes(value) else { return complain(\.poison, Self.bytesHint) }
             poison = bytes
         case "canary":
-            guard let bytes = Self.bytes(value) else { return complain(key, value, Self.bytesHint) }
+            guard let bytes = Self.bytes(value) else { return complain(\.canary, Self.bytesHint) }
             canary = bytes
         case "quarantine":
-            guard let bytes = Self.bytes(value) else { return complain(key, value, Self.bytesHint) }
+            guard let bytes = Self.bytes(value) else { return complain(\.quarantineBytes, Self.bytesHint) }
             quarantineBytes = bytes
         case "guard":
             guard let share = value.flatMap(Double.init), (0...1).contains(share) else {
-                return complain(key, value, "a share from 0 to 1")
+                return complain(\.guardShare, "a share from 0 to 1")
             }
             guardShare = share
         case "held":
             guard let seconds = value.flatMap(Double.init), seconds > 0, seconds <= 1e9 else {
-                return complain(key, value, "a number of seconds above 0")
+                return complain(\.heldSeconds, "a number of seconds above 0")
             }
             heldSeconds = seconds
         case "abort":
             let kinds = (value ?? "").split(separator: "+", omittingEmptySubsequences: false).map(String.init)
             guard let chosen = Self.abortKinds(kinds) else {
                 return complain(
-                    key, value,
+                    \.abortKinds,
                     "one or more of " + FindingKind.allCases.map(\.name).joined(separator: ", ")
                         + " joined by '+', or all")
             }
             abortKinds = chosen
         case "max-ledger":
             guard let number = value.flatMap(Int.init), (1...RecordingLimits.mostLedgerRecords).contains(number) else {
-                return complain(key, value, "a number from 1 to \(RecordingLimits.mostLedgerRecords)")
+                return complain(\.ledgerLimit, "a number from 1 to \(RecordingLimits.mostLedgerRecords)")
             }
             ledgerLimit = number
         case "quiet":
-            guard value == nil || value == "1" || value == "0" else { return complain(key, value, "nothing, 0 or 1") }
+            guard value == nil || value == "1" || value == "0" else { return complain(\.isQuiet, "nothing, 0 or 1") }
             isQuiet = value != "0"
         default:
             complaints.append(
@@ -167,9 +175,5 @@ package struct RecorderOptions: Sendable, Equatable {
         if names == ["all"] { return Set(FindingKind.allCases) }
         let kinds = names.map { name in FindingKind.allCases.first { $0.name == name } }
         return kinds.contains(nil) ? nil : Set(kinds.compactMap { $0 })
-    }
-
-    private mutating func complain(_ key: String, _ value: String?, _ valid: String) {
-        complaints.append("MEMPOOL_DEBUG: \(key)=\(value ?? "") is not valid, the default is used; give \(valid)")
     }
 }

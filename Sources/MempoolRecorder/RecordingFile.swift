@@ -102,6 +102,7 @@ final class RecordingFile: Sendable {
             // Held as long as the process lives, so that no other one prunes the file: process identifiers mean nothing
             // in other containers.
             flock(descriptor, LOCK_EX | LOCK_NB)
+            cmempool_write_in_place(descriptor)
         } else {
             descriptor = -1
         }

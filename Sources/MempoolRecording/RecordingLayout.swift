@@ -87,8 +87,10 @@ package enum RecordingLimits {
     package static let ledgerRecords = 4 * 1024 * 1024
     /// The most that `max-ledger` can be: the pools have no more slots.
     package static let mostLedgerRecords = 16 * 1024 * 1024
-    /// Frames kept of one stack at most, physical and async together; `frames=` chooses below it.
-    package static let frames = 128
+    /// The most frames, physical and async together, that `frames=` can ask for.
+    package static let chosenFrames = 128
+    /// Frames kept of one stack at most: those, and up to eight of the pool's own, which reports cut.
+    package static let frames = chosenFrames + 8
 }
 
 /// A word of the stack table is either a program counter or the head of a stack.

@@ -113,11 +113,14 @@ package struct PoolRecord: BitwiseCopyable, Sendable {
     package var name = StringReference()
     /// Rows of its counters in use: its buckets; one more row holds the oversized buffers.
     package var bucketCount: UInt32 = 0
-    /// 1 while the pool lives, 2 after it was destroyed.
+    /// 1 while the pool lives, `destroyed` after that.
     package var state: UInt32 = 0
     /// Puts refused that belong to no bucket of this pool.
     package var foreignPuts: UInt64 = 0
     package var wrongPoolPuts: UInt64 = 0
+
+    /// The `state` of a pool that is gone.
+    package static let destroyed: UInt32 = 2
 
     package init() {}
 }

@@ -26,7 +26,8 @@ extension TextReporter {
             firstEmphasis: .bad
         )
         // What is known from counters alone has neither place nor time.
-        let isTimed = finding.kind != .leak || finding.isUnsampled != true
+        let isCounted = finding.kind == .leak || finding.kind == .poolDestroyed
+        let isTimed = !isCounted || finding.isUnsampled != true
         if let site = finding.site {
             let function = canvas.clean(site.function)
             if let place = canvas.place(site) {
@@ -105,11 +106,10 @@ extension TextReporter {
             finding.count == 1 && finding.events?.all.contains { $0.ageSeconds == finding.oldestAgeSeconds } == true
         var facts = isTimed ? [] : [first + "."]
         if let requested = finding.requestedBytes, requested != finding.bytes {
-            facts.append(
-                finding.estimatedCount == nil
-                    ? "Asked for \(Units.bytes(requested)) in all."
-                    : "Those seen asked for \(Units.bytes(requested)) in all."
-            )
+            let who = finding.estimatedCount == nil ? "Asked for" : "Those seen asked for"
+            // Exact as in all sentences, so that it can be compared with what the program asks for.
+            let inAll = finding.count == 1 ? "" : " in all"
+            facts.append("\(who) \(Sentences.plural(requested, "byte"))\(inAll).")
         }
         if let seconds = finding.secondsBetweenPuts {
             facts.append("The second put came \(Units.duration(seconds)) after the first.")
@@ -147,7 +147,7 @@ extension TextReporter {
 
     /// Without the runtime's part of giving up the last reference.
     private static func destroyer(_ stacks: FindingStacks) -> [Frame]? {
-        guard let stack = stacks.destroy, let first = stack.firstIndex(where: \.isUserCode) else {
+        guard let stack = stacks.destroy, let first = stack.firstIndex(where: \.isUserFunction) else {
             return stacks.destroy
         }
         return Array(stack[first...])
@@ -189,10 +189,10 @@ extension TextReporter {
 
     /// Frames with their places in a column of their own.
     ///
-    /// Frames below the last one of the user that has a line are only counted, and so are most of many that the system has in
+    /// Frames below the last function of the user are only counted, and so are most of many that the system has in
     /// between, as `qsort` does. Thunks are left out: nobody wrote them. JSON has all.
     private static func addStack(_ stack: [Frame], site: Frame?, to canvas: inout TextCanvas) {
-        let lastUser = stack.lastIndex { $0.isUserCode } ?? stack.count - 1
+        let lastUser = stack.lastIndex { $0.isUserFunction } ?? stack.count - 1
         let shown = stack.prefix(lastUser + 1).filter { !$0.isCompilerGenerated }
         let names = shown.map { frame in
             (frame.async ? "async " : "") + canvas.clean(frame.function) + (frame.inlined ? " [inlined]" : "")
@@ -210,11 +210,11 @@ extension TextReporter {
             let isSite = !isSiteMarked && frame == site
             if isSite { isSiteMarked = true }
             let mark = isSite ? canvas.glyph("➜ ", "> ") : "  "
-            let emphasis: TextCanvas.Emphasis? = isSite ? .strong : frame.isUserCode ? nil : .faint
+            let emphasis: TextCanvas.Emphasis? = isSite ? .strong : frame.isUserFunction ? nil : .faint
             func painted(_ text: String) -> String { emphasis.map { canvas.paint(text, $0) } ?? text }
             let place =
                 canvas.place(frame) ?? (frame.function.hasPrefix(frame.module) ? "" : canvas.clean(frame.module))
-            let placePainted = frame.isUserCode ? canvas.paint(place, .place) : canvas.paint(place, .faint)
+            let placePainted = frame.isUserFunction ? canvas.paint(place, .place) : canvas.paint(place, .faint)
             if name.count > most {
                 canvas.line("     " + mark + painted(name))
                 if !place.isEmpty { canvas.line("           " + placePainted) }

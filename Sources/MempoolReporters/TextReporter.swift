@@ -68,8 +68,10 @@ package enum TextReporter {
         let command = canvas.clean(process.commandLine.isEmpty ? process.executable : process.commandLine)
         // A command line may be as long as it likes.
         let shown = command.count > 120 ? command.prefix(117) + "..." : command[...]
+        // A disk so full that not even the command line fitted.
+        let name = shown.isEmpty ? "Process \(process.processID)" : "\(shown) (process \(process.processID))"
         canvas.paragraph(
-            "\(shown) (process \(process.processID)) \(ending), \(time) \(Units.duration(process.durationSeconds)).",
+            "\(name) \(ending), \(time) \(Units.duration(process.durationSeconds)).",
             indent: "  "
         )
     }
@@ -157,7 +159,8 @@ package enum TextReporter {
             )
         }
         if let limit = recorder.heldLimitSeconds {
-            canvas.paragraph("Held too long: longer than \(Units.duration(limit)).", indent: "  ")
+            let watched = recorder.sampleInterval > 1 ? ", of the buffers whose gets were watched" : ""
+            canvas.paragraph("Held too long: longer than \(Units.duration(limit))\(watched).", indent: "  ")
         }
         if recorder.failedNotes > 0 {
             canvas.paragraph(
@@ -179,8 +182,8 @@ package enum TextReporter {
             canvas.paragraph(
                 "Capture was slow: \(Sentences.grouped(recorder.slowCaptures)) stacks pass through code without frame pointers, "
                     + "or lie on a coroutine's or a signal's stack, so each had to be unwound. Stacks are right, gets and puts take "
-                    + "longer. Libraries of the system are such code, as qsort() is; what SwiftPM builds is not, and other C is not if it is "
-                    + "compiled with -fno-omit-frame-pointer.",
+                    + "longer. Libraries of the system are such code, as qsort() is. What SwiftPM builds is not, unless it is told to; in other "
+                    + "builds give swiftc -Xcc -fno-omit-frame-pointer, and the C compiler -fno-omit-frame-pointer.",
                 indent: "  ", .doubtful
             )
         }

@@ -19,7 +19,7 @@ struct MempoolDoctor: ParsableCommand {
               0    healthy: observed, and nothing found
               1    findings
               2    inconclusive: it could not be observed or measured; never reported as healthy
-              64   usage
+              64   usage; also without any arguments
               70   internal error
             exec passes a program's own status on if it is not 0: 128+n if signal n killed it. \
             126 if it cannot be executed, 127 if it is not found.
@@ -54,6 +54,11 @@ struct MempoolDoctor: ParsableCommand {
             // Help, version, completion scripts and usage errors: the parser knows what to print and the status.
             finish(error)
         }
+        guard !(command is Self) else {
+            // A script whose variable of arguments was empty must not pass for healthy.
+            Message.usage(helpMessage())
+            Glibc.exit(DoctorStatus.usage)
+        }
         Glibc.exit(status(of: command))
     }
 
@@ -82,7 +87,7 @@ struct MempoolDoctor: ParsableCommand {
     private static func status(of command: any ParsableCommand) -> Int32 {
         do {
             guard let command = command as? any DoctorCommand else {
-                // The root without a subcommand, and the parser's own `help`.
+                // The parser's own `help`.
                 var command = command
                 try command.run()
                 return DoctorStatus.healthy

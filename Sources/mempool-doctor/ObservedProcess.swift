@@ -17,10 +17,17 @@ struct SpawnFailure: Error {
 
     /// One line that names the command and the reason.
     var description: String {
+        if error.number == EACCES, isDirectory { return "\(command) is a directory; name a program in it" }
         guard error.number == ENOENT else { return "\(command): cannot be executed: \(error)" }
         if !command.contains("/") { return "\(command): command not found" }
         if access(command, F_OK) == 0 { return "\(command): cannot be executed: its interpreter was not found" }
         return "\(command): no such file"
+    }
+
+    /// Without a slash the name is no path: it is looked for elsewhere.
+    private var isDirectory: Bool {
+        var status = stat()
+        return command.contains("/") && stat(command, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
     }
 }
 

@@ -62,12 +62,24 @@ struct ReportOptions: ParsableArguments {
         }
     }
 
+    /// Throws `DoctorFailure` with status 64 if `--source-root` is no directory: a misspelt one would change nothing.
+    fileprivate func checkSourceRoot() throws(DoctorFailure) {
+        guard let sourceRoot else { return }
+        var status = stat()
+        let error: SystemError? = stat(sourceRoot, &status) == 0 ? nil : .last
+        guard error != nil || status.st_mode & S_IFMT != S_IFDIR else { return }
+        throw DoctorFailure(
+            "--source-root: " + (error.map { "cannot use \(sourceRoot): \($0)" } ?? "\(sourceRoot) is no directory"),
+            status: DoctorStatus.usage)
+    }
+
     /// The absolute path of `--source-root`. Nil in the root directory, where absolute paths are as short.
     var sourceRootPath: String? {
         let current = FileManager.default.currentDirectoryPath
         guard let sourceRoot else { return current == "/" ? nil : current }
-        return URL(filePath: sourceRoot, directoryHint: .isDirectory, relativeTo: URL(filePath: current))
-            .standardizedFileURL.path
+        // Without the hint a relative path would lead to its namesake in the parent of the current directory.
+        let base = URL(filePath: current, directoryHint: .isDirectory)
+        return URL(filePath: sourceRoot, directoryHint: .isDirectory, relativeTo: base).standardizedFileURL.path
     }
 }
 
@@ -81,10 +93,12 @@ struct ReportOutput: ~Copyable {
     private let path: String?
     private let descriptor: Int32
 
-    /// Throws `DoctorFailure` with status 64 if the file cannot be written, or is the one that is to be read.
+    /// Throws `DoctorFailure` with status 64 if the file cannot be written, or is the one that is to be read, or the options make
+    /// no sense.
     ///
     /// - Parameter source: The path of a file that the command reads.
     init(_ options: ReportOptions, reading source: String? = nil) throws(DoctorFailure) {
+        try options.checkSourceRoot()
         try self.init(options.output, maxFindings: options.maxFindings, reading: source)
     }
 

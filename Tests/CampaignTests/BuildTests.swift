@@ -27,8 +27,8 @@ struct BuildTests {
             ])
         """
 
-    /// Builds a program of two gets, of which one is put, runs it and gives its report.
-    private func reportOfClient(_ flags: [String]) throws -> (output: String, report: Report) {
+    /// Builds a program of two gets, of which one is put, runs it and gives its report, also as the command prints it.
+    private func reportOfClient(_ flags: [String]) throws -> (output: String, report: Report, text: String) {
         let scratch = try Scratch()
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().path
@@ -56,7 +56,8 @@ struct BuildTests {
         let isRelease = configuration == "release"
         #expect(gated.status == (isRelease ? 0 : 23))
         #expect(gated.output.contains("MEMPOOL_DEBUG names no level") == isRelease, "\(gated.output)")
-        return (end.output, try Analyzer.report(recordingAt: path, options: AnalysisOptions()))
+        let printed = try Program.run(["mempool-doctor", "report", path], in: scratch)
+        return (end.output, try Analyzer.report(recordingAt: path, options: AnalysisOptions()), printed.output)
     }
 
     private func checkFinding(_ report: Report) {
@@ -68,7 +69,7 @@ struct BuildTests {
 
     @Test(arguments: ["debug", "release"])
     func `With a static standard library all is as usual`(configuration: String) throws {
-        let (output, report) = try reportOfClient(["-c", configuration, "--static-swift-stdlib"])
+        let (output, report, _) = try reportOfClient(["-c", configuration, "--static-swift-stdlib"])
         checkFinding(report)
         #expect(report.recorder?.unwinder == "libunwind")
         #expect(output.hasPrefix("mempool: 1 finding "), "\(output)")
@@ -78,7 +79,7 @@ struct BuildTests {
     func `A static executable says in one line what it cannot do, and findings keep their lines`(
         configuration: String
     ) throws {
-        let (output, report) = try reportOfClient(["-c", configuration, "-Xswiftc", "-static-executable"])
+        let (output, report, _) = try reportOfClient(["-c", configuration, "-Xswiftc", "-static-executable"])
         checkFinding(report)
         #expect(report.recorder?.unwinder == "frame-pointers")
         #expect(
@@ -91,17 +92,24 @@ struct BuildTests {
     func `A program without frame pointers has right stacks, and the report says why they were slow`(
         configuration: String
     ) throws {
-        let (_, report) = try reportOfClient([
+        let (_, report, text) = try reportOfClient([
             "-c", configuration, "--omit-frame-pointers", "-Xcc", "-fomit-frame-pointer",
         ])
         checkFinding(report)
         let functions = report.findings.first?.stacks.get?.map(\.function) ?? []
         #expect(functions.prefix(2) == ["leak(_:)", "main"], "\(functions)")
         #expect(report.recorder?.unwinder == "libunwind")
-        #expect((report.recorder?.slowCaptures ?? 0) > 0)
+        let slow = report.recorder?.slowCaptures ?? 0
+        #expect(slow > 0 && slow * 2 > report.recorder?.captures ?? 0)
+        // Lines are broken where the page ends.
+        let words = text.split { $0.isWhitespace }.joined(separator: " ")
+        #expect(
+            words.contains("Capture was slow: \(slow) stacks pass through code without frame pointers, or lie on"),
+            "\(text)")
+        #expect(words.contains("give swiftc -Xcc -fno-omit-frame-pointer"), "\(text)")
     }
 
-    @Test func `A shared library with the pool in it can be loaded at run time`() throws {
+    @Test func `A shared library with the pool in it can be loaded at run time, and closed`() throws {
         let scratch = try Scratch()
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().path
@@ -126,15 +134,38 @@ struct BuildTests {
             """
         try plugin.write(
             toFile: scratch.file("plugin/Sources/plugin/plugin.swift"), atomically: true, encoding: .utf8)
-        // A program that is linked with nothing of Swift's.
+        // A program that is linked with nothing of Swift's. It uses the pool or not, on two threads that end after the library is
+        // closed, and itself ends after that.
         let loader = """
             #include <dlfcn.h>
+            #include <pthread.h>
             #include <stdio.h>
+            static int (*gets_of_pool)(void);
+            static pthread_barrier_t used, closed;
+            static void *run(void *unused) {
+                gets_of_pool();
+                pthread_barrier_wait(&used);
+                pthread_barrier_wait(&closed);
+                return NULL;
+            }
             int main(int count, char **words) {
+                pthread_t threads[2];
                 void *library = dlopen(words[1], RTLD_NOW);
                 if (!library) return puts(dlerror()), 2;
-                int (*gets)(void) = (int (*)(void))dlsym(library, "plugin_gets");
-                return gets && gets() == 1 ? 0 : 3;
+                if (count > 2) return dlclose(library);
+                gets_of_pool = (int (*)(void))dlsym(library, "plugin_gets");
+                if (!gets_of_pool || gets_of_pool() != 1) return 3;
+                pthread_barrier_init(&used, NULL, 3);
+                pthread_barrier_init(&closed, NULL, 3);
+                for (int i = 0; i < 2; i++) if (pthread_create(&threads[i], NULL, run, NULL) != 0) return 4;
+                pthread_barrier_wait(&used);
+                if (dlclose(library) != 0) return 5;
+                pthread_barrier_wait(&closed);
+                for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+                // Loaded again, it is the one that was there.
+                library = dlopen(words[1], RTLD_NOW);
+                int (*again)(void) = library ? (int (*)(void))dlsym(library, "plugin_gets") : 0;
+                return again && again() == 4 ? 0 : 6;
             }
             """
         try loader.write(toFile: scratch.file("loader.c"), atomically: true, encoding: .utf8)
@@ -142,16 +173,18 @@ struct BuildTests {
         environment["MEMPOOL_DEBUG"] = nil
         for command in [
             ["swift", "build", "--package-path", scratch.file("plugin")],
-            ["clang", "-o", scratch.file("loader"), scratch.file("loader.c"), "-ldl"],
+            ["clang", "-o", scratch.file("loader"), scratch.file("loader.c"), "-ldl", "-lpthread"],
         ] {
             let end = try Program.run(["/usr/bin/env"] + command, environment: environment, in: scratch)
             try #require(end.status == 0, "\(end.output)")
         }
-        for level in ["off", "full"] {
-            let end = try Program.run(
-                [scratch.file("loader"), scratch.file("plugin/.build/debug/libplugin.so")],
-                environment: ["MEMPOOL_DEBUG": level], in: scratch)
-            #expect(end.status == 0, "\(level): \(end.output)")
+        let library = scratch.file("plugin/.build/debug/libplugin.so")
+        for level in ["off", "sampled", "full", "paranoid"] {
+            for words in [[library], [library, "unused"]] {
+                let end = try Program.run(
+                    [scratch.file("loader")] + words, environment: ["MEMPOOL_DEBUG": level], in: scratch)
+                #expect(end.status == 0, "\(level), \(words.count): \(end.output)")
+            }
         }
     }
 }

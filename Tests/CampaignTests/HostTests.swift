@@ -54,13 +54,90 @@ import Testing
         #expect(report.findings.first?.site?.file?.hasSuffix("Tests/Zoo/Stress.swift") == true)
     }
 
+    @Test(arguments: ["off", "sampled", "full", "paranoid"])
+    func `The first get of a process waits for no library that is being loaded`(level: String) throws {
+        let scratch = try Scratch()
+        // The loader is locked while this runs. Should the get wait for it, the end would be far away.
+        let library = try compileLibrary(
+            """
+            #define _GNU_SOURCE
+            #include <pthread.h>
+            #include <stdlib.h>
+            #include <time.h>
+            #include <unistd.h>
+            __attribute__((constructor)) static void load(void) {
+                void *(*get)(void *) = (void *(*)(void *))strtoul(getenv("FIRST_GET"), NULL, 10);
+                pthread_t thread;
+                struct timespec limit;
+                clock_gettime(CLOCK_REALTIME, &limit);
+                limit.tv_sec += 20;
+                if (pthread_create(&thread, NULL, get, NULL) != 0) _exit(3);
+                if (pthread_timedjoin_np(thread, NULL, &limit) != 0) _exit(4);
+                get(NULL);
+            }
+            """, in: scratch)
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "first-get", library], environment: ["MEMPOOL_DEBUG": "\(level),quiet,recording=\(path)"],
+            in: scratch)
+        #expect(end.status == 0, "\(end)")
+        guard level != "off" else { return }
+        #expect(try report(path).recorder?.unwinder == "libunwind")
+    }
+
+    @Test func `Guard pages are watched in a program with more thread-local storage than a small stack holds`() throws {
+        let scratch = try Scratch()
+        let library = try compileLibrary(
+            """
+            static _Thread_local char room[1 << 20] __attribute__((tls_model("initial-exec")));
+            __attribute__((constructor)) static void use(void) { room[0] = 1; }
+            """, in: scratch)
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "touch", "write-after-put"],
+            environment: [
+                "MEMPOOL_DEBUG": "paranoid,recording=\(path)", "LD_PRELOAD": library, "SWIFT_BACKTRACE": "enable=no",
+            ], in: scratch)
+        #expect(end.status == 1_000 + SIGSEGV, "\(end)")
+        #expect(!end.output.contains("faults in guard pages are not reported"), "\(end)")
+        #expect(try report(path).findings.map(\.kind) == [.useAfterPut])
+    }
+
+    @Test func `Where the recorder can start no thread, the line about guard pages says why`() throws {
+        let scratch = try Scratch()
+        let library = try compileLibrary(
+            """
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <errno.h>
+            #include <pthread.h>
+            // Those of the pool's own, which have small stacks; the runtime would wait for one until there is one.
+            int pthread_create(pthread_t *thread, const pthread_attr_t *given, void *(*body)(void *), void *argument) {
+                int (*next)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *) =
+                    dlsym(RTLD_NEXT, "pthread_create");
+                size_t bytes = 0;
+                if (given) pthread_attr_getstacksize(given, &bytes);
+                return bytes == 256 << 10 ? EAGAIN : next(thread, given, body, argument);
+            }
+            """, in: scratch)
+        let path = scratch.file("recording")
+        let end = try Program.run(
+            ["zoo", "touch", "write-after-put"],
+            environment: [
+                "MEMPOOL_DEBUG": "paranoid,recording=\(path)", "LD_PRELOAD": library, "SWIFT_BACKTRACE": "enable=no",
+            ], in: scratch)
+        #expect(end.status == 1_000 + SIGSEGV, "\(end)")
+        let reason = String(cString: strerror(EAGAIN))
+        #expect(end.output.contains("mempool: faults in guard pages are not reported: \(reason)\n"), "\(end)")
+    }
+
     @Test(.enabled(if: canMount, "a small disk cannot be mounted here"))
     func `A full disk under the recording ends no program`() throws {
         let scratch = try Scratch()
         let disk = scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
         try #require(mount("zoo", disk, "tmpfs", 0, "size=1m") == 0)
-        defer { umount(disk) }
+        defer { unmount(disk) }
         for free in [1_000, 500, 100, 20, 0] {
             // What is left on the disk, KiB.
             let filler = disk + "/filler"
@@ -72,7 +149,10 @@ import Testing
             let said = end.output.split(separator: "\n").first ?? ""
             let expected = free == 0 ? "mempool: cannot create \(path): " : " gets found no room in the recording "
             #expect(free == 1_000 || said.contains(expected), "\(free) KiB free: \(said)")
-            if let recording = try? Recording(path: path) {
+            if free == 0 {
+                #expect(!FileManager.default.fileExists(atPath: path))
+            } else {
+                let recording = try Recording(path: path)
                 var outstanding = 0
                 let scan = recording.forEachLedgerRecord { _, record in
                     outstanding += record.state == .outstanding ? 1 : 0
@@ -83,6 +163,38 @@ import Testing
             }
             for file in [filler, path] { try? FileManager.default.removeItem(atPath: file) }
         }
+    }
+
+    @Test(.enabled(if: canMountBtrfs, "no btrfs can be made and mounted here, or the kernel is older than 6.17"))
+    func `A disk with copies on write that fills up after the recording was written back ends no program`() throws {
+        let scratch = try Scratch()
+        let disk = scratch.file("disk")
+        try Program.mountBtrfs(disk, in: scratch)
+        defer { unmount(disk) }
+        let path = disk + "/recording"
+        let held = scratch.file("held")
+        let program = try Program(
+            ["zoo", "hold", held], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
+        while access(held, F_OK) != 0, kill(program.processID, 0) == 0 { usleep(1_000) }
+        let filler = open(disk + "/filler", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+        defer { close(filler) }
+        // What is left at the end is smaller than each of these.
+        for size in [1 << 20, 4096] {
+            let zeros = [UInt8](repeating: 0, count: size)
+            while write(filler, zeros, size) == size {}
+        }
+        // The pages of the recording are clean after this: each store asks the file system again.
+        let written = open(path, O_RDONLY | O_CLOEXEC)
+        defer { close(written) }
+        try #require(fsync(written) == 0)
+        unlink(held)
+        let end = try program.finish()
+        #expect(end.status == 0, "\(end)")
+        let recording = try Recording(path: path)
+        #expect(recording.isCleanExit)
+        var returned = 0
+        _ = recording.forEachLedgerRecord { _, record in returned += record.state == .returned ? 1 : 0 }
+        #expect(returned == 5_000)
     }
 
     /// Stands before the calls that reserve space: `fallocate` and the writes in its place fail from the call after the
@@ -221,7 +333,7 @@ import Testing
         let disk = scratch.file("disk")
         try FileManager.default.createDirectory(atPath: disk, withIntermediateDirectories: false)
         try #require(mount("zoo", disk, "tmpfs", UInt(MS_RDONLY), "size=1m") == 0)
-        defer { umount(disk) }
+        defer { unmount(disk) }
         let path = disk + "/recording"
         let end = try Program.run(
             ["zoo", "fault", "leak", "sync"], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)
@@ -268,7 +380,9 @@ import Testing
         let scratch = try Scratch()
         chmod(scratch.path, 0o777)
         let copy = scratch.file("zoo")
-        try FileManager.default.copyItem(atPath: Program.folder + "/zoo", toPath: copy)
+        // By a program of its own: one that another test starts meanwhile would have the copy open for writing, so that it is busy.
+        let copied = try Program.run(["/usr/bin/env", "cp", Program.folder + "/zoo", copy], in: scratch)
+        try #require(copied.status == 0, "\(copied.output)")
         func run(_ mode: mode_t) throws -> (end: (status: Int32, output: String), isRecorded: Bool) {
             chmod(copy, mode)
             let path = scratch.file("recording-\(mode)")

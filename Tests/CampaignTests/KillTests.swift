@@ -43,6 +43,7 @@ import Testing
         var operations = 0
         var outstanding = 0
         var recordings = 0
+        var lateKills = 0
         for number in 0..<kills {
             let scratch = try Scratch()
             let victim = try Program(
@@ -50,7 +51,10 @@ import Testing
                 environment: ["MEMPOOL_DEBUG": "full,quiet,recording=\(scratch.file("recording"))"], in: scratch)
             // Every fourth from before the recording exists, the others up to tens of thousands of operations later.
             let isEarly = number.isMultiple(of: 4)
-            if !isEarly { waitForFile(scratch.file("diary")) }
+            if !isEarly {
+                waitForFile(scratch.file("diary"))
+                lateKills += 1
+            }
             usleep(UInt32.random(in: 0...(isEarly ? 20_000 : 100_000), using: &generator))
             kill(victim.processID, SIGKILL)
             #expect(try victim.finish().status == 1_000 + SIGKILL)
@@ -86,6 +90,8 @@ import Testing
             "\(kills) kills, \(recordings) of them with a recording, after \(operations) gets: "
                 + "\(outstanding) outstanding buffers, all listed")
         #expect(outstanding > 0, "the victims did nothing")
+        // The diary is there a moment before the recording; a kill in between is rare.
+        #expect(recordings * 2 >= lateKills, "\(recordings) recordings after \(lateKills) late kills")
     }
 
     /// Until it is there, or long enough for the slowest machine.

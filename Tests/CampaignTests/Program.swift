@@ -10,7 +10,23 @@ let runsLong = ProcessInfo.processInfo.environment["MEMPOOL_LONG_TESTS"] == "1"
 /// Whether this account may mount a small disk.
 let canMount: Bool = {
     guard let scratch = try? Scratch(), mount("zoo", scratch.path, "tmpfs", 0, "size=1m") == 0 else { return false }
-    umount(scratch.path)
+    unmount(scratch.path)
+    return true
+}()
+
+/// Unmounts a disk, at once or when the last of its files is closed: a program that another test just starts may have one open.
+func unmount(_ path: String) { umount2(path, 2 /* MNT_DETACH */) }
+
+/// Whether this account may make and mount a small btrfs, and the kernel keeps the promise of files that are not copied on write.
+let canMountBtrfs: Bool = {
+    var name = utsname()
+    uname(&name)
+    let release = withUnsafeBytes(of: &name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    let parts = release.split { !$0.isNumber }.prefix(2).compactMap { Int($0) }
+    guard parts.count == 2, (parts[0], parts[1]) >= (6, 17), geteuid() == 0, let scratch = try? Scratch(),
+        (try? Program.mountBtrfs(scratch.file("disk"), in: scratch)) != nil
+    else { return false }
+    unmount(scratch.file("disk"))
     return true
 }()
 
@@ -111,5 +127,17 @@ struct Program {
         environment["MEMPOOL_DEBUG"] = debug
         environment["SWIFT_BACKTRACE"] = "enable=yes,color=no,interactive=no,timeout=30s"
         return try run(arguments, environment: environment, in: scratch)
+    }
+
+    /// Makes a small btrfs and mounts it on a directory that it makes.
+    static func mountBtrfs(_ directory: String, in scratch: Scratch) throws {
+        let image = scratch.file("image")
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+        try #require(FileManager.default.createFile(atPath: image, contents: nil) && truncate(image, 200 << 20) == 0)
+        for command in [["mkfs.btrfs", "-q", image], ["mount", "-o", "loop", image, directory]] {
+            let end = try run(
+                ["/usr/bin/env"] + command, environment: ["PATH": "/usr/sbin:/usr/bin:/sbin:/bin"], in: scratch)
+            try #require(end.status == 0, "\(end.output)")
+        }
     }
 }

@@ -44,6 +44,15 @@ __asm__(
     "movq %rdi, %rax\nmovq %rsi, %rdi\njmp *%rax\n"
     ".cfi_endproc\n.size fixture_call_tail, .-fixture_call_tail\n"
 
+    ".globl fixture_store_with_frame_pointer\n.type fixture_store_with_frame_pointer,@function\n"
+    "fixture_store_with_frame_pointer:\n"
+    ".cfi_startproc\n"
+    "pushq %rbp\n.cfi_adjust_cfa_offset 8\n.cfi_rel_offset rbp, 0\n"
+    "movq %rsi, %rbp\n"
+    "movb $1, (%rdi)\n"
+    "popq %rbp\n.cfi_adjust_cfa_offset -8\n.cfi_restore rbp\nret\n"
+    ".cfi_endproc\n.size fixture_store_with_frame_pointer, .-fixture_store_with_frame_pointer\n"
+
     ".globl fixture_run_job\n.type fixture_run_job,@function\nfixture_run_job:\n"
     ".cfi_startproc\n"
     "pushq %rbp\n.cfi_adjust_cfa_offset 8\n.cfi_rel_offset rbp, 0\n"
@@ -86,6 +95,10 @@ void fixture_call_frameless(fixture_body body, void *context) { body(context); }
 void fixture_call_clobbered(fixture_body body, void *context) { body(context); }
 void fixture_call_tail(fixture_body body, void *context) { body(context); }
 void fixture_call_as_job(fixture_body body) { body(NULL); }
+void fixture_store_with_frame_pointer(void *address, uintptr_t frame_pointer) {
+    (void)frame_pointer;
+    *(volatile char *)address = 1;
+}
 #endif
 
 typedef struct sorted {

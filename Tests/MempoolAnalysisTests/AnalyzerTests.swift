@@ -393,6 +393,20 @@ struct AnalyzerTests {
         #expect(last == last.sorted())
     }
 
+    @Test func `Files whose lines were given up are named in the notes, in order`() throws {
+        let directory = try TemporaryDirectory()
+        let recording = try Recording(path: directory.write(builder().bytes()))
+        let symbolizer = TableSymbolizer(Self.names, unreadDebugFiles: ["/b/two.debug": 2, "/a/one": 1])
+        let notes = Analyzer.report(of: recording, options: AnalysisOptions(), symbolizer: symbolizer).notes
+        let told = notes.filter { $0.contains("no line:") }
+        #expect(told.count == 2)
+        #expect(
+            told.first?.hasPrefix("1 frame has a function and no line: the debug information of /a/one takes") == true)
+        #expect(
+            told.last?.hasPrefix("2 frames have a function and no line: the debug information of /b/two.debug ") == true
+        )
+    }
+
     @Test func `What did not fit into the ledger makes health inconclusive`() throws {
         var builder = builder()
         builder.header.dropped.ledger = 12

@@ -78,6 +78,62 @@ struct ElfSymbolizerTests {
         #expect(!child.async)
     }
 
+    /// A session whose `deinit` runs amid a function of the user's.
+    private static let releasing = """
+        import Runtime
+        nonisolated(unsafe) var traces: [Backtrace] = []
+        final class Session {
+            deinit { traces.append(try! Backtrace.capture()) }
+        }
+        @inline(never) func runBroker(rounds: Int) {
+            var sessions = ["a": Session()]
+            sessions["a"] = nil
+            print("#", sessions.count, rounds)
+        }
+        runBroker(rounds: 3)
+        for image in ImageMap.capture() {
+            print("image", image.baseAddress, image.endOfText, image.path ?? "", (image.uniqueID ?? []).map(String.init).joined(separator: ","))
+        }
+        for case .returnAddress(let address) in traces[0].frames { print("frame", address) }
+        """
+
+    @Test(arguments: ["-O", "-Onone"])
+    func `The caller of a deinit is the user's, also where the compiler put code between its lines`(
+        optimization: String
+    ) throws {
+        let program = try SampleProgram(source: Self.releasing, optimization: optimization)
+        let names = ElfSymbolizer().name(Set(program.words), in: program.modules)
+        let stack = program.words.flatMap { names.frames[$0] ?? [] }
+        let release = try #require(stack.firstIndex { $0.function == "Session.deinit" })
+        #expect(stack[release].line == 4)
+        let caller = try #require(stack[release...].first { $0.function == "runBroker(rounds:)" })
+        #expect(caller.isUserFunction && !caller.isCompilerGenerated)
+        #expect(caller.file == program.directory.path + "/main.swift")
+        // Optimized code has no line there, and the lines around it are of other calls.
+        #expect(caller.line == (optimization == "-O" ? nil : 8))
+        #expect(caller.isUserCode == (optimization == "-Onone"))
+        let frees = stack.filter { $0.function.contains("__deallocating_deinit") }
+        #expect(frees.allSatisfy { !$0.isUserFunction } && (optimization == "-O" || !frees.isEmpty))
+    }
+
+    @Test(arguments: [false, true]) func `Debug information that takes too much work is named, and lines are missing`(
+        areUnitsRead: Bool
+    ) throws {
+        let program = try SampleProgram.shared()
+        let budget = DwarfBudget(steps: 1_000_000)
+        #expect(DwarfImage(try RecordingFile(path: program.path), budget: budget) != nil)
+        let steps = 1_000_000 - budget.steps
+        let names = ElfSymbolizer(lineSteps: areUnitsRead ? steps : steps - 1).name(
+            Set(program.words), in: program.modules)
+        let frames = program.words.compactMap { names.frames[$0]?.last }
+        let user = try #require(frames.first { $0.function == "user()" })
+        #expect(user.line == nil)
+        let lost = frames.count { $0.module == "program" && !$0.isUnnamed && $0.line == nil }
+        #expect(lost > 1 && names.unreadDebugFiles == [program.path: lost])
+        let sound = ElfSymbolizer().name(Set(program.words), in: program.modules)
+        #expect(sound.unreadDebugFiles.isEmpty)
+    }
+
     @Test func `A changed, a missing and an unidentified binary keep their names to themselves`() throws {
         let (words, _) = try capturing()
         let executable = try #require(ModuleTable(modulesOfThisProcess()).module(of: words[0]))

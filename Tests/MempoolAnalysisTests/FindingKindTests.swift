@@ -16,6 +16,28 @@ struct FindingKindTests {
         return try #require(findings.first)
     }
 
+    // MARK: - Double put
+
+    @Test func `A double put whose first owner is forgotten says so`() throws {
+        for isLost in [true, false] {
+            var fixture = fixture
+            fixture.addFinding(.doublePut) {
+                $0.reissues = 2000
+                if isLost {
+                    $0.getStack = 0
+                    $0.firstPutStack = 0
+                    $0.flags = FindingRecord.historyLostFlag
+                }
+            }
+            let finding = try only(fixture)
+            #expect(finding.historyLost == isLost)
+            #expect(
+                finding.happened.contains(" Its get and first put are older than the history kept.") == isLost,
+                "\(finding.happened)")
+            #expect((finding.stacks.get == nil) == isLost)
+        }
+    }
+
     // MARK: - Use after put
 
     @Test func `A write that poison found has the put as its site and its bytes in hexadecimal`() throws {

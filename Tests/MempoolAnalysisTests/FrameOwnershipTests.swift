@@ -6,6 +6,17 @@ import Testing
 
 struct FrameOwnershipTests {
     @Test(arguments: [
+        ("main", "/app/Server.swift", true), ("main", "/app/main.swift", false),
+        ("app.Session.__deallocating_deinit", "/app/main.swift", true),
+        ("app.Session.deinit", "/app/main.swift", false),
+    ])
+    func `What frees an object and what calls a main function was written by nobody`(
+        name: String, file: String, isGenerated: Bool
+    ) {
+        #expect(FrameOwnership.isGenerated(name, declaredIn: file) == isGenerated)
+    }
+
+    @Test(arguments: [
         ("Mempool.getBuffer(Swift.Int) -> Mempool.Buffer", "Mempool"),
         ("Mempool.BufferPool.get(Swift.Int) -> Mempool.Buffer", "Mempool"),
         ("static Mempool.BufferPool.shared.getter : Mempool.BufferPool", "Mempool"),

@@ -55,10 +55,13 @@ struct SampleProgram {
         for case .returnAddress(let address) in trace.frames { print("frame", address) }
         """
 
-    private init() throws {
+    /// - Parameters:
+    ///   - source: Prints images and frames as the program does that is shared.
+    ///   - optimization: An option of the compiler.
+    init(source: String = Self.source, optimization: String = "-O") throws {
         directory = try TemporaryDirectory()
-        let file = try directory.write(Array(Self.source.utf8), to: "main.swift")
-        try Self.run("swiftc", "-O", "-g", "-module-name", "sample", file, "-o", directory.path + "/program")
+        let file = try directory.write(Array(source.utf8), to: "main.swift")
+        try Self.run("swiftc", optimization, "-g", "-module-name", "sample", file, "-o", directory.path + "/program")
         func number(_ text: Substring) -> UInt64 { UInt64(text.dropFirst(2), radix: 16) ?? 0 }
         for line in try Self.run(directory.path + "/program").split(separator: "\n") {
             let fields = line.split(separator: " ", omittingEmptySubsequences: false)

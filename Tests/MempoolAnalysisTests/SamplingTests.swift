@@ -45,6 +45,11 @@ struct SamplingTests {
         #expect(
             try fixture.report().verdictReason
                 == "Nothing found. One get in 128 was watched, so a rare leak may have been missed.")
+        var holding = fixture
+        holding.builder.header.heldLimit = AnalysisFixture.second
+        #expect(
+            try holding.report().verdictReason
+                == "Nothing found. One get in 128 was watched, so a rare leak or a long hold may have been missed.")
         var running = fixture
         running.becomeSnapshot()
         #expect(
@@ -130,6 +135,26 @@ struct SamplingTests {
         fixture.builder.addSlot(stack: fixture.reading, flags: LedgerFlags.inFinding)
         fixture.addFinding(.poolDestroyed)
         #expect(try fixture.report().findings.map(\.kind) == [.poolDestroyed])
+    }
+
+    @Test func `What a destroyed pool left behind and nobody watched is told as that`() throws {
+        var fixture = fixture
+        fixture.builder.pools[0].state = PoolRecord.destroyed
+        fixture.builder.count(pool: 0, row: 1) {
+            $0.gets = 8
+            $0.puts = 6
+        }
+        let finding = try #require(try fixture.report().findings.first)
+        #expect(finding.kind == .poolDestroyed && finding.isUnsampled == true)
+        #expect(finding.count == 2 && finding.bytes == 8192 && finding.estimatedCount == nil)
+        #expect(
+            finding.happened == "2 buffers were outstanding when pool default was destroyed. The memory is lost. "
+                + "None of the gets was among those that were watched, so the place is not known.")
+        #expect(finding.advice.contains("MEMPOOL_DEBUG=full"))
+        // One of them may be the one that is kept.
+        fixture.builder.header.keptBuffers = 1
+        let others = try fixture.report().findings
+        #expect(others.map(\.kind) == [.poolDestroyed] && others.map(\.count) == [1])
     }
 
     @Test func `Counters are not held against what was seen, kept, or only estimated`() throws {

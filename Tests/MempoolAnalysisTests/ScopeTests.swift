@@ -45,6 +45,18 @@ struct ScopeTests {
                 == "1 buffer was got here in scope 'upload' and never put; the scope was still open at the end.")
     }
 
+    @Test func `Nobody claims that a program that died would never have put its buffers`() throws {
+        var fixture = fixture
+        fixture.builder.header.flags = 0
+        fixture.builder.addSlot(stack: fixture.reading, context: fixture.builder.addScope("upload", hasEnded: false))
+        fixture.builder.addSlot(stack: fixture.writing)
+        #expect(
+            try Set(fixture.report().findings.map(\.happened)) == [
+                "1 buffer was got here and still outstanding when the recording ended.",
+                "1 buffer was got here in scope 'upload' and still outstanding when the recording ended.",
+            ])
+    }
+
     @Test func `Scopes of one name are one, other names and no scope are apart`() throws {
         var fixture = fixture
         for _ in 0..<3 {

@@ -168,6 +168,15 @@ struct BenchmarkTextTests {
         #expect(BenchmarkText.bytes(count) == text)
     }
 
+    @Test func `One processor is one, and ratios are explained where there are some`() {
+        var report = Self.report
+        report.machine.processors = 1
+        report.rows = report.rows.filter { $0.group == .forms }
+        let text = BenchmarkText.render(report, unicode: true, color: false)
+        #expect(text.contains("machine: Example 1, 1 processor, Linux 6.1\n"))
+        #expect(!text.contains("ratio:") && text.contains("  ratio\n"))
+    }
+
     @Test func `Contenders of a curve have different marks`() {
         let marks = SizeCurve.marks(["mempool", "malloc", "mimalloc", "mm", "glibc"])
         #expect(marks["mempool"] == "M")
@@ -231,6 +240,7 @@ struct BenchmarkTextTests {
         machine: Example 1, 2 processors, Linux 6.1
         noise:   quiet: 93 % of 600 samples undisturbed
                  ~ too few quiet samples: the lower quartile of all, rather too high than too low
+        ratio:   the time of mempool by that of the fastest other; below 1 mempool is faster
         not installed: mimalloc, tcmalloc; on Debian: apt-get install libmimalloc2.0 libtcmalloc-minimal4
         not measured: fifo 512 B: snmalloc: it ended unexpectedly
 

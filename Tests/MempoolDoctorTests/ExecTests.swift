@@ -83,7 +83,14 @@ import Testing
                     errors: "mempool-doctor: \(path): cannot be executed: Permission denied\n"
                 )
         )
-        #expect(try doctor("exec", "--", scratch.path, in: scratch).status == 126)
+        #expect(
+            try doctor("exec", "--", scratch.path, in: scratch)
+                == DoctorResult(
+                    status: 126,
+                    output: "",
+                    errors: "mempool-doctor: \(scratch.path) is a directory; name a program in it\n"
+                )
+        )
         let broken = try scratch.writeExecutable(Data("neither ELF nor script".utf8), to: "broken")
         #expect(
             try doctor("exec", "--", broken, in: scratch).errors

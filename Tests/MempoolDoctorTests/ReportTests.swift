@@ -127,7 +127,24 @@ import Testing
     @Test func `The limit on findings and the source root reach the report`() throws {
         let path = try scratch.findingsRecording()
         let result = try doctor(
-            "report", "--source-root", "/nowhere/../src", "--max-findings", "0", "--format", "json", path, in: scratch)
-        #expect(result.json?["sourceRoot"] as? String == "/src")
+            "report", "--source-root", "tmp/../tmp", "--max-findings", "0", "--format", "json", path, in: scratch)
+        #expect(result.json?["sourceRoot"] as? String == scratch.file("tmp"))
+    }
+
+    @Test(arguments: ["report", "exec", "run"])
+    func `A source root that is no directory is named, before anything is done`(command: String) throws {
+        let path = try scratch.findingsRecording()
+        let operands = ["report": [path], "exec": ["--", "/bin/echo", "ran"], "run": ["message"]][command] ?? []
+        for (root, line) in [
+            ("nosuch", "cannot use nosuch: No such file or directory"), (path, "\(path) is no directory"),
+        ] {
+            let result = try DoctorProcess(
+                [command, "--source-root", root, "--output", "report.txt"] + operands, in: scratch
+            ).finish()
+            #expect(
+                result
+                    == DoctorResult(status: 64, output: "", errors: "mempool-doctor: --source-root: \(line)\n"))
+        }
+        #expect(try !scratch.list().contains("report.txt"))
     }
 }

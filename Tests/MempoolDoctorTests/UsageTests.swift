@@ -35,10 +35,14 @@ import Testing
                 == DoctorResult(status: 0, output: "mempool-doctor 0.1.0\n", errors: ""))
     }
 
-    @Test func `Without arguments the help is shown`() throws {
-        let bare = try doctor(in: scratch)
-        #expect(bare.status == 0)
-        #expect(bare.output == (try doctor("--help", in: scratch).output))
+    @Test(arguments: [[], ["--"]]) func `Without a command there is the help on stderr, and no status of health`(
+        arguments: [String]
+    ) throws {
+        let bare = try DoctorProcess(arguments, in: scratch).finish()
+        #expect(bare.status == 64 && bare.output == "")
+        let help = try doctor("--help", in: scratch)
+        #expect(help.status == 0 && help.errors == "" && help.output.contains("EXIT STATUS"))
+        #expect(bare.errors == help.output)
     }
 
     @Test(arguments: [

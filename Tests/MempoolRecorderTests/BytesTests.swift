@@ -1,5 +1,6 @@
 // Findings about a buffer's bytes and its life, each made on purpose in a process of its own, and read from its recording.
 
+import CMempoolPlatform
 import Foundation
 import Mempool
 import MempoolRecorder
@@ -96,6 +97,22 @@ struct BytesTests {
         }
         let finding = try only(scratch, .useAfterPut)
         #expect(finding.offset == 5 && finding.badBytes == 1 && finding.count == 1)
+    }
+
+    @Test("writes to thousands of idle buffers are all told at the exit")
+    func writesToManyIdleBuffers() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            let buffers = (0..<3000).map { _ in getBuffer(300) }
+            let bases = buffers.map { address($0) }
+            for buffer in buffers { putBuffer(buffer) }
+            for base in bases { write(1, base, 17) }
+            exit(0)
+        }
+        let finding = try only(scratch, .useAfterPut)
+        #expect(finding.count == 3000 && finding.bytes == 3000 * 512)
     }
 
     @Test(
@@ -203,6 +220,62 @@ struct BytesTests {
         }
         let finding = try only(scratch, .useAfterPut)
         #expect(finding.reissues == 1 && finding.reissueStack > 0 && finding.reissueStack != finding.getStack)
+    }
+
+    @Test("where a buffer was used after the put is told also when its slot's next buffer lies between guard pages")
+    func reissuedElsewhere() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("paranoid,quiet,guard=0.5,recording=\(path)")
+            func isGuarded(_ buffer: Buffer) -> Bool { cmempool_region_at(UInt(bitPattern: address(buffer))) != nil }
+            for _ in 0..<1000 {
+                let first = getBuffer(100)
+                let wasGuarded = isGuarded(first)
+                putBuffer(first)
+                // In the same slot.
+                let next = getBuffer(100)
+                if !wasGuarded, isGuarded(next) {
+                    first.dropFirst(10)[3] = 1
+                    exit(0)
+                }
+                putBuffer(next)
+            }
+            exit(98)
+        }
+        let finding = try only(scratch, .useAfterPut)
+        #expect(finding.offset == 13 && finding.badBytes == 1 && finding.reissues == 1)
+        #expect(finding.request == 100 && finding.bytes == 512)
+    }
+
+    @Test(
+        "where a buffer was used after the put is told also when its slot has other memory",
+        arguments: [5000, 20 << 20])
+    func reissuedInOtherMemory(size: Int) async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String, size = size as Int] in
+            debug("full,quiet,recording=\(path)")
+            var pool: BufferPool? = BufferPool()
+            guard let stale = pool?.get(size) else { exit(98) }
+            let base = address(stale)
+            pool?.put(stale)
+            pool = nil
+            // What is mapped next comes to lie elsewhere, and the touch has something to touch.
+            let fixedNoReplace: CInt = 0x100000
+            let page = UnsafeMutableRawPointer(bitPattern: UInt(bitPattern: base) & ~4095)
+            let flags = MAP_PRIVATE | MAP_ANONYMOUS | fixedNoReplace
+            guard mmap(page, 4096, PROT_READ | PROT_WRITE, flags, -1, 0) == page else { exit(97) }
+            let other = BufferPool()
+            let next = other.get(size)
+            guard address(next) != base else { exit(96) }
+            stale[3] = 1
+            other.put(next)
+            exit(0)
+        }
+        let finding = try only(scratch, .useAfterPut)
+        #expect(finding.offset == 3 && finding.reissues == 1)
+        #expect(finding.request == UInt64(size))
     }
 
     // MARK: - Overrun and underrun

@@ -236,6 +236,27 @@ struct CaptureTests {
         #expect(header.captureMismatches == 0 && header.captureChecks > 100)
     }
 
+    @Test("the most that frames= can ask for is kept beside the pool's own frames")
+    func mostFrames() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,frames=128,recording=\(path)")
+            fixture_call_deep({ _ in getBuffer(512)[0] = 1 }, nil, 300)
+            exit(0)
+        }
+        let recording = try Recording(path: scratch.recording)
+        var counts: [Int] = []
+        _ = recording.forEachLedgerRecord { _, record in
+            guard record.state == .outstanding, let stack = recording.stack(record.getStack) else { return }
+            // Each turn of the recursion has the same return address.
+            let turns = Dictionary(grouping: stack) { $0 }.values.map(\.count).max() ?? 0
+            counts.append(turns)
+        }
+        // All but the closure's frames and those of the pool that are left.
+        #expect(counts.count == 1 && counts.allSatisfy { $0 >= 124 }, "\(counts)")
+        #expect(recording.header.frameLimit == 128)
+    }
+
     /// Compilers of C, for a library that is made in the test.
     private static let compilers: [String] = ["/usr/bin/cc", "/usr/bin/clang", "/usr/bin/gcc"]
     private static let compiler = compilers.first { access($0, X_OK) == 0 }

@@ -404,6 +404,39 @@ struct RecordedProcessTests {
         #expect(outstanding(try read(path)).map(\.request) == [100])
     }
 
+    @Test("a forked child says once that it is not recorded, its parent never")
+    func forkedChildSaysSo() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        let result = await #expect(processExitsWith: .exitCode(0), observing: [\.standardErrorContent]) {
+            [path = path as String] in
+            debug("full,recording=\(path)")
+            putBuffer(getBuffer(100))
+            var children: [pid_t] = []
+            for _ in 0..<2 {
+                let child = rawFork()
+                if child == 0 {
+                    for _ in 0..<10 { putBuffer(getBuffer(200)) }
+                    _exit(0)
+                }
+                children.append(child)
+                var status: CInt = 0
+                waitpid(child, &status, 0)
+            }
+            putBuffer(getBuffer(100))
+            try? children.map(String.init).joined(separator: "\n").write(
+                toFile: path + ".children", atomically: true, encoding: .utf8)
+            exit(0)
+        }
+        let text = String(decoding: try #require(result).standardErrorContent, as: UTF8.self)
+        let children = try String(contentsOfFile: path + ".children", encoding: .utf8).split(separator: "\n")
+        #expect(children.count == 2)
+        let lines = text.split(separator: "\n").filter { $0.hasPrefix("mempool: ") }
+        #expect(
+            lines == children.map { "mempool: process \($0) was forked from a recorded one and is not recorded itself" }
+        )
+    }
+
     @Test("bad puts become findings with all their stacks")
     func findings() async throws {
         let scratch = ScratchDirectory()
@@ -458,6 +491,24 @@ struct RecordedProcessTests {
         let finding = try #require(read(path).findings.first)
         #expect(finding.reissues == 1000 && finding.getStack > 0 && finding.firstPutStack > 0)
         #expect(finding.flags & FindingRecord.historyLostFlag == 0)
+    }
+
+    @Test("of a double put after more hands than are remembered it is said that they are forgotten")
+    func historyOfTooManyOwners() async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .exitCode(0)) { [path = path as String] in
+            debug("full,quiet,recording=\(path)")
+            let first = getBuffer(100)
+            putBuffer(first)
+            for _ in 0..<2000 { putBuffer(getBuffer(100)) }
+            putBuffer(first)
+            exit(0)
+        }
+        let finding = try #require(read(path).findings.first)
+        #expect(finding.kind == FindingKind.doublePut.rawValue && finding.reissues == 2000 && finding.putStack > 0)
+        #expect(finding.flags & FindingRecord.historyLostFlag != 0)
+        #expect(finding.getStack == 0 && finding.firstPutStack == 0)
     }
 
     @Test("a full ledger counts what it drops and the program goes on")

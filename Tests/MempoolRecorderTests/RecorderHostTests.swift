@@ -25,6 +25,15 @@ private func limitData(_ bytes: rlim_t?) {
     setrlimit(__rlimit_resource_t(RLIMIT_DATA.rawValue), &limit)
 }
 
+/// Where `touch` writes.
+private let touched = Atomic<UInt>(0)
+
+private func touch(framePointer: UInt) {
+    guard let address = UnsafeMutableRawPointer(bitPattern: touched.load(ordering: .relaxed)) else { exit(98) }
+    fixture_store_with_frame_pointer(address, framePointer)
+}
+
+private let isKnownThread = Atomic(false)
 private let wasHandled = Atomic(0)
 private let isDone = Atomic(false)
 
@@ -314,6 +323,37 @@ struct RecorderHostTests {
         var isResident = [UInt8](repeating: 0, count: 3)
         #expect(mincore(memory, 3 * page, &isResident) == 0)
         #expect(isResident.map { $0 & 1 } == [1, 1, 0])
+    }
+
+    // MARK: - Faults
+
+    @Test(
+        "a touch after the put is told, with its stack, whatever the frame pointer of its thread holds",
+        arguments: [false, true])
+    func strayFramePointer(isKnown: Bool) async throws {
+        let scratch = ScratchDirectory()
+        let path = scratch.recording
+        await #expect(processExitsWith: .signal(SIGSEGV)) {
+            [path = path as String, isKnown = isKnown as Bool] in
+            record("paranoid,quiet,recording=\(path)")
+            let buffer = getBuffer(700)
+            guard let base = buffer.withUnsafeMutableBytes({ $0.baseAddress }) else { exit(98) }
+            putBuffer(buffer)
+            touched.store(UInt(bitPattern: base) + 17, ordering: .relaxed)
+            isKnownThread.store(isKnown, ordering: .relaxed)
+            _ = fixture_run_threads(1, 1) { _ in
+                // A thread that never used a pool has no known stack.
+                if isKnownThread.load(ordering: .relaxed) { putBuffer(getBuffer(1)) }
+                touch(framePointer: 64)
+            }
+        }
+        let recording = try Recording(path: path)
+        let finding = try #require(recording.findings.first)
+        #expect(recording.findings.count == 1 && finding.kind == FindingKind.useAfterPut.rawValue)
+        #expect(finding.offset == 17 && finding.flags & FindingRecord.faultFlag != 0)
+        // The touch, the two functions below it here, and where the thread began.
+        let stack = try #require(recording.stack(finding.accessStack))
+        #expect(stack.count >= 4, "\(stack)")
     }
 
     // MARK: - Signals

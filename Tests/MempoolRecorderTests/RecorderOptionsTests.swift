@@ -75,6 +75,27 @@ struct RecorderOptionsTests {
         ])
     func lacksLevel(text: String, isLacking: Bool) { #expect(RecorderOptions.lacksLevel(text) == isLacking) }
 
+    @Test(
+        "a bad value leaves its key at the default, as the line says, whatever was said of it before",
+        arguments: [
+            ("level=full", "level=x"), ("recording=a", "recording="), ("exitcode=3", "exitcode=256"),
+            ("frames=3", "frames=129"), ("sample=3", "sample=0"), ("poison=3", "poison=x"), ("canary=3", "canary=x"),
+            ("guard=0.5", "guard=2"), ("quarantine=3", "quarantine=x"), ("held=3", "held=0"),
+            ("abort=overrun", "abort=leak"),
+            ("max-ledger=3", "max-ledger=0"), ("quiet", "quiet=2"),
+        ])
+    func badAfterGood(good: String, bad: String) {
+        var options = parse("\(good),\(bad)")
+        #expect(parse(good) != parse(""))
+        #expect(options.complaints.count == 1 && options.complaints[0].contains("the default is used"))
+        options.complaints = []
+        #expect(options == parse(""))
+        #expect(parse("\(bad),\(good)").complaints.count == 1)
+        var later = parse("\(bad),\(good)")
+        later.complaints = []
+        #expect(later == parse(good))
+    }
+
     @Test("an equals sign in a path is part of it")
     func pathWithEquals() { #expect(parse("recording=/a=b").recording == "/a=b") }
 

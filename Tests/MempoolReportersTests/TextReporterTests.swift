@@ -22,6 +22,27 @@ struct TextReporterTests {
         #expect(text.contains(" had ended in order and was then killed by signal 11, after "))
     }
 
+    @Test func `A process whose command line found no room is known by its number`() {
+        var report = SampleReports.healthy()
+        report.process?.commandLine = ""
+        report.process?.executable = ""
+        let lines = TextReporter.render(report, style: TextStyle(width: 200)).split(separator: "\n")
+        #expect(lines.dropFirst().first == "  Process 4711 exited with status 0, after 1 min 23 s.")
+    }
+
+    @Test func `Exact figures stand in sentences, for one buffer and for several`() {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        func asked(_ count: Int, _ bytes: Int) -> Bool {
+            leak.count = count
+            leak.requestedBytes = bytes
+            report.findings = [leak]
+            let text = TextReporter.render(report, style: TextStyle(width: 1000))
+            return text.contains(count == 1 ? " Asked for 1,000 bytes.\n" : " Asked for 1,025 bytes in all.\n")
+        }
+        #expect(asked(1, 1000) && asked(2, 1025))
+    }
+
     @Test func `A healthy report is shown in full`() throws {
         #expect(TextReporter.render(SampleReports.healthy(), style: TextStyle()) == (try golden("healthy.txt")))
     }
@@ -115,6 +136,18 @@ struct TextReporterTests {
         #expect(lines([read]) == [])
     }
 
+    @Test func `A function of the user's is shown where its line is not known, and the system's behind it are not`() {
+        var report = SampleReports.healthy()
+        var leak = SampleReports.leak()
+        let (read, start) = (SampleReports.read, SampleReports.start)
+        let broker = Frame(function: "runBroker(rounds:)", file: "/app/broker.swift", module: "app")
+        leak.stacks.get = [read, start, broker, start, start]
+        report.findings = [leak]
+        let lines = TextReporter.render(report, style: TextStyle()).split(separator: "\n")
+        #expect(lines.contains { $0.hasPrefix("       runBroker(rounds:)  ") && $0.hasSuffix("/app/broker.swift") })
+        #expect(lines.filter { $0.contains("…") } == ["       … 2 frames of the system"])
+    }
+
     @Test func `One frame with a name is one`() {
         var report = SampleReports.healthy()
         report.recorder?.frames = 1
@@ -194,7 +227,11 @@ struct TextReporterTests {
             lines().contains(
                 "  Red zones: 610,000 buffers without, as the others' had used up their memory: a write before or behind one of "
                     + "these is not noticed at its put."))
+        #expect(
+            lines().contains("  Held too long: longer than 2.5 s, of the buffers whose gets were watched."))
+        report.recorder?.sampleInterval = 1
         #expect(lines().contains("  Held too long: longer than 2.5 s."))
+        report.recorder?.sampleInterval = 128
         #expect(lines().contains("  Notes: 3 failed and are missing."))
         #expect(lines().contains("  Dropped, because the recording was full: 4 scopes and notes."))
         #expect(
@@ -235,9 +272,10 @@ struct TextReporterTests {
         #expect(TextReporter.render(report, style: TextStyle()).contains("   notes: a; b; c; and 37 more\n"))
     }
 
-    @Test func `A leak that only the counters know has neither place nor time`() {
+    @Test(arguments: [(Finding.Kind.leak, "LEAK"), (.poolDestroyed, "POOL DESTROYED")])
+    func `What only the counters know has neither place nor time`(kind: Finding.Kind, title: String) {
         var report = SampleReports.healthy()
-        var leak = Finding(kind: .leak, pool: "default", count: 5, bytes: 2560, stacks: FindingStacks())
+        var leak = Finding(kind: kind, pool: "default", count: 5, bytes: 2560, stacks: FindingStacks())
         leak.isUnsampled = true
         leak.happened = "5 buffers were got and never put."
         leak.advice = "Run with MEMPOOL_DEBUG=full: it names the place."
@@ -246,7 +284,7 @@ struct TextReporterTests {
         #expect(
             text.contains(
                 """
-                1. LEAK · 5 buffers · 2.5 KiB · pool default
+                1. \(title) · 5 buffers · 2.5 KiB · pool default
                    5 buffers were got and never put.
                    What to do: Run with MEMPOOL_DEBUG=full: it names the place.
 
@@ -319,7 +357,7 @@ struct TextReporterTests {
 
 struct UnitsTests {
     @Test(arguments: [
-        (0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (1_048_575, "1 MiB"),
+        (0, "0 B"), (1023, "1,023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (1_048_575, "1 MiB"),
         (4096 * 1000, "3.9 MiB"),
         (Int.max, "8 EiB"), (-2048, "-2 KiB"),
     ])

@@ -39,6 +39,17 @@ enum Stress {
         }
     }
 
+    /// Loads a library that has the first get of the process made by another thread, before it is loaded.
+    static func loadBeforeFirstGet(_ path: String) {
+        let body: @convention(c) (UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? = { _ in
+            putBuffer(getBuffer(100))
+            return nil
+        }
+        setenv("FIRST_GET", "\(unsafeBitCast(body, to: UInt.self))", 1)
+        guard dlopen(path, RTLD_NOW) != nil else { fatalError(String(cString: dlerror())) }
+        getBuffer(200)[0] = 1
+    }
+
     /// Loads every library of a folder, and leaks through the last one.
     static func loadLibraries(_ folder: String) {
         typealias Call = @convention(c) (@convention(c) () -> Void) -> Void
@@ -56,6 +67,14 @@ enum Stress {
         closedir(entries)
         guard let last, let symbol = dlsym(last, "plugin_call") else { fatalError("no library") }
         unsafeBitCast(symbol, to: Call.self)({ getBuffer(300)[0] = 1 })
+    }
+
+    /// Takes buffers, makes a file, and puts them when that is gone.
+    static func holdWhile(_ path: String) {
+        let buffers = (0..<5_000).map { _ in getBuffer(100) }
+        close(creat(path, 0o600))
+        while access(path, F_OK) == 0 { usleep(1_000) }
+        for buffer in buffers { putBuffer(buffer) }
     }
 
     /// Takes buffers and keeps them, from stacks of many depths.

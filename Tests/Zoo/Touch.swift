@@ -18,6 +18,12 @@ enum Touch {
         case "underrun": underrun()
         case "elsewhere": elsewhere()
         case "thread-write": threads(1) { _ in writeAfterPut() }
+        case "chained-write":
+            installHandler()
+            writeAfterPut()
+        case "chained-elsewhere":
+            installHandler()
+            elsewhere()
         default: fatalError("no such touch")
         }
     }
@@ -98,6 +104,25 @@ enum Touch {
         bytes[0] = 1
         announce()
         bytes[-1] = 1
+    }
+
+    private nonisolated(unsafe) static var earlierHandler = sigaction()
+
+    /// Installs a handler after the pool's recorder has its own, which says so and then calls that one.
+    private static func installHandler() {
+        putBuffer(getBuffer(1))
+        var action = sigaction()
+        action.__sigaction_handler.sa_sigaction = { signal, info, context in
+            write(STDOUT_FILENO, "handled\n", 8)
+            let earlier = Touch.earlierHandler
+            if earlier.sa_flags & SA_SIGINFO != 0 {
+                earlier.__sigaction_handler.sa_sigaction?(signal, info, context)
+            } else {
+                _exit(70)
+            }
+        }
+        action.sa_flags = SA_SIGINFO
+        sigaction(SIGSEGV, &action, &earlierHandler)
     }
 
     /// No buffer is there.

@@ -32,7 +32,9 @@ enum Zoo {
             Victim(truthAt: arguments[1], threads: threads, slots: slots).run()
         case "threads" where arguments.count == 2: Stress.useManyThreads(Int(arguments[1]) ?? 0)
         case "plugin" where arguments.count == 2: Stress.leakThroughPlugin(arguments[1])
+        case "first-get" where arguments.count == 2: Stress.loadBeforeFirstGet(arguments[1])
         case "libraries" where arguments.count == 2: Stress.loadLibraries(arguments[1])
+        case "hold" where arguments.count == 2: Stress.holdWhile(arguments[1])
         case "hoard" where arguments.count == 2: Stress.hoard(Int(arguments[1]) ?? 0)
         case "touch" where arguments.count == 2: await Touch.make(arguments[1])
         case "quarantine" where arguments.count == 2: Touch.measureQuarantine(Int(arguments[1]) ?? 1)
@@ -56,7 +58,7 @@ enum Zoo {
     private static func usage(_ reason: String) -> Never {
         let usage =
             "usage: zoo list | fault KIND PLACE | correct NAME | victim FILE THREADS SLOTS"
-            + " | threads N | plugin FILE | libraries FOLDER | hoard N | signals nothing|pool|shared N | crash | touch NAME | quarantine N | exhaust N"
+            + " | threads N | plugin FILE | first-get FILE | libraries FOLDER | hold FILE | hoard N | signals nothing|pool|shared N | crash | touch NAME | quarantine N | exhaust N"
             + " | zones N | raw | sampled-leak N | sampled-threads N | sampled-bad-puts N"
         let bytes = Array("zoo: \(reason)\n\(usage)\n".utf8)
         write(STDERR_FILENO, bytes, bytes.count)

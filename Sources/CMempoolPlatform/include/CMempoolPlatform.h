@@ -262,7 +262,7 @@ void cmempool_thread_exit(cmempool_thread *_Nonnull thread);
 /// Whether the kernel knows of no thread with this identifier in the process any more: one that had it has ended. False also if
 /// another one got the identifier meanwhile.
 bool cmempool_is_thread_gone(intptr_t process_id, uint32_t thread_id);
-/// Starts a detached thread that takes no signals but SIGPROF; false if there can be none.
+/// Starts a detached thread that takes no signals but SIGPROF; false, with the reason in `errno`, if there can be none.
 bool cmempool_start_thread(const char *_Nonnull name, void (*_Nonnull body)(void));
 /// Runs `body` on a thread of its own and waits for its end, `limit_milliseconds` at most; false if it has not come by then, or if
 /// there can be no thread. Once in a process.
@@ -472,16 +472,18 @@ typedef enum cmempool_unwinder {
     CMEMPOOL_UNWINDER_FRAME_POINTERS = 2,
 } cmempool_unwinder;
 
-/// Loads libunwind if it is there; otherwise captures follow frame pointers. Not thread-safe: call once.
+/// Loads libunwind if it is there, unless that was done; otherwise captures follow frame pointers. Not thread-safe: call once.
 cmempool_unwinder cmempool_load_unwinder(void);
+/// The part of that which calls the loader, for a moment when no other thread can be waiting. Not thread-safe.
+void cmempool_find_unwinder(void);
 /// Whether the program was linked without an interpreter, so that no library can be loaded into it.
 bool cmempool_is_static_executable(void);
 
 /// The top bit marks a frame that is the resume point of an async parent, not a return address.
 #define CMEMPOOL_ASYNC_FRAME (UINT64_C(1) << 63)
 
-/// The most frames of a stack.
-#define CMEMPOOL_FRAME_LIMIT 128
+/// The most frames of a stack: those that a user can ask for, and eight of the pool's own.
+#define CMEMPOOL_FRAME_LIMIT 136
 
 /// Writes the program counters of the calling thread's stack, innermost first, then those of its async parents, as
 /// libunwind gives them. Returns how many were written, at most `limit` and `CMEMPOOL_FRAME_LIMIT`. For tests: it asks
@@ -777,7 +779,8 @@ typedef struct cmempool_fault {
 
 /// Has `report` called, on a thread made for it, when a thread faults at an address that lies in a region. The faulting thread waits
 /// meanwhile, and then meets the handlers that were there before. So `report` may do anything: should it need a lock
-/// that the faulting thread holds, that one goes on after some seconds. False if the system refuses.
+/// that the faulting thread holds, that one goes on after some seconds. False, with the reason in `errno`, if the system
+/// refuses.
 bool cmempool_watch_faults(void (*_Nonnull report)(const cmempool_fault *_Nonnull fault));
 
 /// Names the function at a program counter into `name` (mangled); false if it has no name. Slow: for a few lines at exit.
@@ -812,7 +815,7 @@ CMEMPOOL_INLINE uint64_t cmempool_now(void) {
     __atomic_load_n(&cmempool_read_clock, __ATOMIC_RELAXED)(CLOCK_MONOTONIC_COARSE, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
-/// Makes that faster by a nanosecond: a recorded get and its put read it twice. Calls of the loader; any thread.
+/// Makes that faster by a nanosecond: a recorded get and its put read it twice. Calls the loader, the first time. Not thread-safe.
 void cmempool_find_clock(void);
 
 /// The value of an environment variable, or NULL if it is unset or the process runs with raised privileges.
@@ -820,6 +823,10 @@ const char *_Nullable cmempool_secure_getenv(const char *_Nonnull name);
 
 /// Writes to standard error, and does without if that is gone: no signal comes of it. Any thread.
 void cmempool_print(const char *_Nonnull text, size_t bytes);
+
+/// Has an empty file written where its space was reserved. Else a file system that writes elsewhere each time, btrfs, needs space
+/// again for a page that it has written once, and a store to it on a full disk is a signal.
+void cmempool_write_in_place(int descriptor);
 
 /// Reserves file space and maps it writable, so that a full disk is an error number and never a signal. 0 or errno.
 /// A descriptor of -1 leaves it to the mapping alone, for which Linux 5.14 is needed.

@@ -27,6 +27,9 @@ void fixture_call_on_coroutine(fixture_body _Nonnull body, void *_Nullable conte
 /// Has the runtime of Swift call `body` as a job that is no task, from a frame below whose pointer lies what looks like an async
 /// context, whose function is 0x5A5A. A plain call where there are no calls without frame pointers.
 void fixture_call_as_job(fixture_body _Nonnull body);
+/// Stores a byte while the frame pointer register holds `frame_pointer`, as code without frame pointers may. A plain store where
+/// there are no calls without frame pointers.
+void fixture_store_with_frame_pointer(void *_Nonnull address, uintptr_t frame_pointer);
 /// Calls `body` at the bottom of `depth` calls of one function.
 void fixture_call_deep(fixture_body _Nonnull body, void *_Nullable context, int depth);
 /// Runs `body` as the first function of a new thread, on many of them one after the other or `at_once`.

@@ -237,9 +237,6 @@ uint32_t cmempool_walk(stack_word *frame, stack_bounds stack, uint32_t limit, ui
     }
 }
 
-// The frames of the capture itself that come before the one it is asked for, at most.
-#define INNER_FRAMES 24
-
 __attribute__((noinline)) uint32_t cmempool_unwind(stack_word *own, stack_bounds stack, uint64_t *frames, uint32_t limit) {
     uint64_t words[CMEMPOOL_FRAME_LIMIT + INNER_FRAMES];
     frame_walk walk;

@@ -47,6 +47,10 @@ CMEMPOOL_INLINE bool is_async_context(const uintptr_t *context) {
     return context && (uintptr_t)context % sizeof(uintptr_t) == 0;
 }
 
+/// The most frames between the unwinder's call and the one that a capture is asked for: the capture's own and the pool's. In a debug
+/// build the get that finds a stack for the first time has 18.
+#define INNER_FRAMES 40
+
 uint32_t cmempool_append_async_parents(uintptr_t *context, uint64_t *frames, uint32_t count, uint32_t limit);
 
 /// Where a walk along frame pointers ended.

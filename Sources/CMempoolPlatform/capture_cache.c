@@ -350,7 +350,7 @@ static bool check_pointer(uint64_t address, uintptr_t above, void *pointer) {
 static bool has_pointers_throughout(stack_word *own, uintptr_t high, uint32_t frames) {
     pointer_check check = {.frame = own, .last = high - 2 * sizeof(uintptr_t), .left = frames};
     // The capture's own frames come first.
-    cmempool_each_step(check_pointer, &check, frames + 16);
+    cmempool_each_step(check_pointer, &check, frames + INNER_FRAMES);
     return check.is_exact;
 }
 

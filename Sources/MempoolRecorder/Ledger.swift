@@ -118,46 +118,45 @@ struct Ledger: @unchecked Sendable {
     /// Enters a get in the record of the owner before it, who goes to `lastOwner`. Pool, bucket and red zones are those of before.
     @inline(__always)
     func recordNextGet(
-        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, request: Int, stack: UInt32,
-        _ lastOwner: PutHistory.Place
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, base: UnsafeMutableRawPointer, request: Int,
+        stack: UInt32, _ lastOwner: PutHistory.Place
     ) {
         let place = HotLayout.word(HotLayout.placeWord, of: record).pointee & HotLayout.lastingPlace
         let generation = record.pointee.sequence &>> 2 &+ 2
-        recordGet(record, slot: slot, generation: generation, request: request, stack: stack, place: place, lastOwner)
+        recordGet(
+            record, slot: slot, generation: generation, base: base, request: request, stack: stack, place: place,
+            lastOwner)
     }
 
     /// Enters a get in the record of the last sampled owner, who goes to `lastOwner`. The slot may be another pool's by now.
     @inline(__always)
     func recordSampledGet(
-        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation low: UInt32, request: Int, pool: Int,
-        bucketRow: Int, stack: UInt32, _ lastOwner: PutHistory.Place
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation low: UInt32, base: UnsafeMutableRawPointer,
+        request: Int, pool: Int, bucketRow: Int, stack: UInt32, _ lastOwner: PutHistory.Place
     ) {
         let place = UInt64(truncatingIfNeeded: pool) &<< 32 | UInt64(truncatingIfNeeded: bucketRow) &<< 48
         // By less than 2^32: so many gets of one slot do not pass unsampled.
         let last = record.pointee.sequence &>> 2
         let generation = last &+ UInt64(low &- UInt32(truncatingIfNeeded: last))
-        recordGet(record, slot: slot, generation: generation, request: request, stack: stack, place: place, lastOwner) {
-            // Mapped anew since, perhaps. The thread has a cache: the buffer comes from its magazine.
-            guard let cache = cmempool_owned_cache(pool) else { return }
-            let base = UInt(bitPattern: cmempool_base_at(cache, UInt32(truncatingIfNeeded: slot)))
-            record.pointee.address = UInt64(base)
-        }
+        recordGet(
+            record, slot: slot, generation: generation, base: base, request: request, stack: stack, place: place,
+            lastOwner)
     }
 
     @inline(__always)
     private func recordGet(
-        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, request: Int, stack: UInt32,
-        place: UInt64, _ lastOwner: PutHistory.Place, more: () -> Void = {}
+        _ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, generation: UInt64, base: UnsafeMutableRawPointer,
+        request: Int, stack: UInt32, place: UInt64, _ lastOwner: PutHistory.Place
     ) {
         history.keep(record, slot: slot, in: lastOwner)
         begin(record, generation: generation)
         HotLayout.word(HotLayout.placeWord, of: record).pointee = place
         record.pointee.request = UInt64(truncatingIfNeeded: request)
+        record.pointee.address = UInt64(UInt(bitPattern: base))
         record.pointee.putTime = 0
         HotLayout.word(HotLayout.stacksWord, of: record).pointee = UInt64(stack)
         HotLayout.word(HotLayout.threadsWord, of: record).pointee = UInt64(cmempool_thread_id())
         record.pointee.getTime = cmempool_now()
-        more()
         end(record, generation: generation, HotLayout.outstanding)
     }
 
@@ -381,52 +380,48 @@ struct PutHistory: @unchecked Sendable {
     @inline(__always)
     func keep(_ record: UnsafeMutablePointer<LedgerRecord>, slot: Int, in place: Place) {
         let source = HotLayout.word(0, of: record)
+        let sequence = source[HotLayout.sequenceWord]
+        let request = source[HotLayout.requestWord]
+        let getTime = source[HotLayout.getTimeWord]
+        let putTime = source[HotLayout.putTimeWord]
+        let stacks = source[HotLayout.stacksWord]
+        let threads = source[HotLayout.threadsWord]
         // The context, which is the low half, and the slot.
         let owner = source[HotLayout.placeWord] & 0xFFFF_FFFF | UInt64(truncatingIfNeeded: slot) &<< 32
-        var sum = Self.noSum
-        Self.keep(source[HotLayout.sequenceWord], 0, in: place, &sum)
-        Self.keep(source[HotLayout.requestWord], 1, in: place, &sum)
-        Self.keep(source[HotLayout.getTimeWord], 2, in: place, &sum)
-        Self.keep(source[HotLayout.putTimeWord], 3, in: place, &sum)
-        Self.keep(source[HotLayout.stacksWord], 4, in: place, &sum)
-        Self.keep(source[HotLayout.threadsWord], 5, in: place, &sum)
-        Self.keep(owner, 6, in: place, &sum)
-        cmempool_store64(place + 7, sum)
+        cmempool_store64(place, sequence)
+        cmempool_store64(place + 1, request)
+        cmempool_store64(place + 2, getTime)
+        cmempool_store64(place + 3, putTime)
+        cmempool_store64(place + 4, stacks)
+        cmempool_store64(place + 5, threads)
+        cmempool_store64(place + 6, owner)
+        cmempool_store64(place + 7, Self.sum(sequence, request, getTime, putTime, stacks, threads, owner))
     }
 
-    /// Each word counts by another factor, so that words in each other's place are noticed.
+    /// Each word counts by another factor, so that words in each other's place are noticed; odd, and small enough to be part of an
+    /// instruction. Not 0 for an empty place, which is nobody's.
     @inline(__always)
-    private static func keep(_ word: UInt64, _ index: Int, in place: Place, _ sum: inout UInt64) {
-        cmempool_store64(place + index, word)
-        sum &+= word &* factor(index)
-    }
-
-    /// Of no words: an empty place is nobody's.
-    private static var noSum: UInt64 {
-        @inline(__always) get { 0x5851_F42D_4C95_7F2D }
-    }
-
-    /// Odd, and small enough to be part of an instruction.
-    @inline(__always)
-    private static func factor(_ index: Int) -> UInt64 {
-        switch index {
-        case 0: 0x7FEB_352D
-        case 1: 0x2C1B_3C6D
-        case 2: 0x297A_2D39
-        case 3: 0x165667B1
-        case 4: 0x27D4_EB2F
-        case 5: 0x4CF5_AD43
-        default: 0x61C8_8647
-        }
+    private static func sum(
+        _ sequence: UInt64, _ request: UInt64, _ getTime: UInt64, _ putTime: UInt64, _ stacks: UInt64,
+        _ threads: UInt64, _ owner: UInt64
+    ) -> UInt64 {
+        // One after the other: a long expression takes the compiler seconds.
+        var sum: UInt64 = 0x5851_F42D_4C95_7F2D
+        sum &+= sequence &* 0x7FEB_352D
+        sum &+= request &* 0x2C1B_3C6D
+        sum &+= getTime &* 0x297A_2D39
+        sum &+= putTime &* 0x1656_67B1
+        sum &+= stacks &* 0x27D4_EB2F
+        sum &+= threads &* 0x4CF5_AD43
+        sum &+= owner &* 0x61C8_8647
+        return sum
     }
 
     func find(slot: Int, generation: UInt64) -> Ownership? {
         let place = place(slot, generation)
-        let words = (0..<7).map { cmempool_load64(place + $0) }
-        let sum = words.indices.reduce(Self.noSum) { $0 &+ words[$1] &* Self.factor($1) }
-        guard cmempool_load64(place + 7) == sum, words[6] >> 32 == UInt64(slot), words[0] >> 2 == generation else {
-            return nil
-        }
+        let words = (0..<8).map { cmempool_load64(place + $0) }
+        let sum = Self.sum(words[0], words[1], words[2], words[3], words[4], words[5], words[6])
+        guard words[7] == sum, words[6] >> 32 == UInt64(slot), words[0] >> 2 == generation else { return nil }
         return Ownership(
             generation: generation, request: Int(truncatingIfNeeded: words[1]),
             getStack: UInt32(truncatingIfNeeded: words[4]), putStack: UInt32(truncatingIfNeeded: words[4] >> 32),

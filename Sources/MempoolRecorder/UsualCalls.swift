@@ -81,10 +81,10 @@ struct UsualCalls: ~Copyable, Sendable {
         let stack = cmempool_capture_get(frame)
         if isSampled {
             ledger.recordSampledGet(
-                record, slot: slot, generation: generation, request: request, pool: pool, bucketRow: bucketRow,
-                stack: stack, lastOwner)
+                record, slot: slot, generation: generation, base: base, request: request, pool: pool,
+                bucketRow: bucketRow, stack: stack, lastOwner)
         } else {
-            ledger.recordNextGet(record, slot: slot, request: request, stack: stack, lastOwner)
+            ledger.recordNextGet(record, slot: slot, base: base, request: request, stack: stack, lastOwner)
             if canaryLimit > 0 { cmempool_fill_slack(base, request, BufferShape.capacity(shape), canaryLimit) }
         }
         countGet(pool, bucketRow, request, own)

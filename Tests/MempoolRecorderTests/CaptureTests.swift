@@ -50,6 +50,24 @@ struct CaptureTests {
     }
 
     @Test(
+        "a stack beyond the limit, through one function again and again, is told by frame pointers as well",
+        .enabled(if: !fixture_is_sanitized(), "below a sanitizer's first function no stack is told by frame pointers"))
+    func beyondTheLimit() async throws {
+        let scratch = ScratchDirectory()
+        await #expect(processExitsWith: .exitCode(0)) { [path = scratch.recording as String] in
+            debug("full,quiet,frames=16,recording=\(path)")
+            @Sendable @inline(never)
+            func descend(_ depth: Int) {
+                if depth > 0 { return descend(depth - 1) }
+                for _ in 0..<100 { putBuffer(getBuffer(1)) }
+            }
+            let isRun = fixture_run_threads(1, 1) { _ in descend(60) }
+            exit(isRun ? 0 : 1)
+        }
+        #expect(try Recording(path: scratch.recording).header.slowCaptures == 0)
+    }
+
+    @Test(
         "without being told so, one cached stack in 1,024 is compared with what the unwinder gives",
         .enabled(if: !fixture_is_sanitized(), "below a sanitizer's first function no stack is told by frame pointers"))
     func usualInterval() async throws {

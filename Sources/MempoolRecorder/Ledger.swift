@@ -344,6 +344,9 @@ struct Ledger: @unchecked Sendable {
 /// Writers take no lock and exchange nothing: threads that meet in one entry leave a mixture, whose checksum tells it.
 struct PutHistory: @unchecked Sendable {
     private let indexMask: Int
+    /// For the last 1,024 owners of one slot. A loop that has one buffer at a time would otherwise go through the whole table, and find
+    /// each place of it in the memory of others who use the same caches.
+    private let depthMask: Int
     var byteCount: Int { (indexMask + 1) * Self.wordsPerPlace * 8 }
 
     /// Where an owner is kept: eight words, which are stored and loaded one by one, atomically and in no order; the last says whether they
@@ -355,24 +358,19 @@ struct PutHistory: @unchecked Sendable {
 
     private let places: Place
 
-    /// While gets are sampled, 2,048 owners do for as long, and stay in the processor's cache: who is told rarely waits for memory
-    /// each time.
+    /// While gets are sampled, 2,048 owners do for as long, 64 of one slot, and stay in the processor's cache: who is told rarely waits for
+    /// memory each time, and one whose thread has come from another core waits for that one's.
     init?(isSampled: Bool) {
         indexMask = (isSampled ? 2_048 : 8_192) - 1
+        depthMask = (isSampled ? 64 : 1_024) - 1
         guard let places = SystemMemory.reserve(UInt64.self, (indexMask + 1) * Self.wordsPerPlace) else { return nil }
         self.places = places
-    }
-
-    /// Of one slot the last 1,024 owners. A loop that has one buffer at a time would otherwise go through the whole table, and find
-    /// each place of it in the memory of others who use the same caches.
-    private static var depthMask: Int {
-        @inline(__always) get { 1_023 }
     }
 
     /// Neighbouring slots start far apart, and each owner of a slot has the place after the one before.
     @inline(__always)
     func place(_ slot: Int, _ generation: UInt64) -> Place {
-        let index = (slot &* 20_261 &+ Int(truncatingIfNeeded: generation &>> 1) & Self.depthMask) & indexMask
+        let index = (slot &* 20_261 &+ Int(truncatingIfNeeded: generation &>> 1) & depthMask) & indexMask
         return places + index &* Self.wordsPerPlace
     }
 

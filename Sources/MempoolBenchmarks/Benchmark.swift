@@ -146,15 +146,8 @@ package struct Benchmark {
 
         /// Finds how many operations fill a sample, which warms everything up as well.
         func prepare(sampleNanoseconds: Double) throws(WorkerFailure) {
-            while true {
-                let nanoseconds = max(try process.ask(operations)[0], 0.1)
-                let wanted = max(1, Int(sampleNanoseconds / nanoseconds))
-                // Not at once: the first operations are the slow ones, in particular for who has to map memory first.
-                if wanted <= operations * 2 {
-                    operations = wanted
-                    break
-                }
-                operations = min(wanted, operations * 8)
+            operations = try SampleLength.operations(filling: sampleNanoseconds) { count throws(WorkerFailure) in
+                try process.ask(count)[0]
             }
             for _ in 0..<3 { _ = try process.ask(operations) }
         }

@@ -37,7 +37,9 @@ static bool has_wide_blocks(void) {
 
 void cmempool_use_wide_blocks(bool is_wanted) {
     cmempool_uses_wide_blocks = is_wanted && has_wide_blocks();
+#if MEMPOOL_RECORDER
     cmempool_choose_capturers();
+#endif
 }
 
 #if defined(__OPTIMIZE__)

@@ -42,7 +42,7 @@ struct PlainSubject: BlockSubject {
 
     @inline(__always)
     func withAddress(of block: inout Buffer, _ body: (UnsafeMutableRawPointer) -> Void) {
-        block.withUnsafeMutableBytes { if let base = $0.baseAddress { body(base) } }
+        block.withUnsafeMutableBytes { body($0.baseAddress.unsafelyUnwrapped) }
     }
 }
 
@@ -65,7 +65,7 @@ struct InstanceSubject: BlockSubject {
 
     @inline(__always)
     func withAddress(of block: inout Buffer, _ body: (UnsafeMutableRawPointer) -> Void) {
-        block.withUnsafeMutableBytes { if let base = $0.baseAddress { body(base) } }
+        block.withUnsafeMutableBytes { body($0.baseAddress.unsafelyUnwrapped) }
     }
 }
 
@@ -90,7 +90,7 @@ struct WithBufferSubject: PairSubject {
     @inline(__always)
     func pair(_ size: Int) {
         withBuffer(size) { buffer in
-            buffer.withUnsafeMutableBytes { if let base = $0.baseAddress { cbench_touch(base) } }
+            buffer.withUnsafeMutableBytes { cbench_touch($0.baseAddress.unsafelyUnwrapped) }
         }
     }
 }
@@ -100,7 +100,7 @@ struct LeaseSubject: PairSubject {
     @inline(__always)
     func pair(_ size: Int) {
         let lease = leaseBuffer(size)
-        lease.buffer.withUnsafeMutableBytes { if let base = $0.baseAddress { cbench_touch(base) } }
+        lease.buffer.withUnsafeMutableBytes { cbench_touch($0.baseAddress.unsafelyUnwrapped) }
         lease.put()
     }
 }
@@ -141,7 +141,7 @@ struct ArraySubject: BlockSubject {
 
     @inline(__always)
     func withAddress(of block: inout [UInt8], _ body: (UnsafeMutableRawPointer) -> Void) {
-        block.withUnsafeMutableBytes { if let base = $0.baseAddress { body(base) } }
+        block.withUnsafeMutableBytes { body($0.baseAddress.unsafelyUnwrapped) }
     }
 }
 

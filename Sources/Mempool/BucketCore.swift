@@ -21,6 +21,7 @@ struct BucketCore: ~Copyable, Sendable {
     /// How many idle buffers one thread keeps at most.
     let magazineLimit: Int
     let wrongCapacityPuts = Atomic<UInt64>(0)
+    private nonisolated(unsafe) let nextGets = SlotTable.nextGets
 
     struct State: ~Copyable {
         // What every hand-over between threads touches comes first: it begins in the cache line of the mutex and ends in the next.
@@ -58,25 +59,27 @@ struct BucketCore: ~Copyable, Sendable {
     /// - Parameters:
     ///   - magazine: The thread's, empty; nil if it has none.
     ///   - vacancies: The thread's vacant slots; nil if it has none.
-    /// - Returns: The slot, and whether it had to be allocated.
+    /// - Returns: The ticket of the idle slot, and whether it had to be allocated.
     func take(
         _ magazine: UnsafeMutablePointer<cmempool_magazine>?, _ vacancies: UnsafeMutablePointer<cmempool_vacancies>?,
         budget: IdleBudget
-    ) throws(PoolAllocationError) -> (slot: Int, isAllocated: Bool) {
+    ) throws(PoolAllocationError) -> (ticket: UInt64, isAllocated: Bool) {
         // Half of what the magazine holds, so that neither a run of gets nor a run of puts crosses the shelf every time.
         let wanted = magazine.map { max(1, ($0.pointee.limit - $0.pointee.bottom) / 2) } ?? 1
-        return try state.withLock { state throws(PoolAllocationError) -> (Int, Bool) in
+        return try state.withLock { state throws(PoolAllocationError) -> (UInt64, Bool) in
             let count = min(state.stacks.shelfCount, wanted)
-            guard count > 0 else { return (try takeVacant(&state, vacancies), true) }
-            var slot: UInt32 = 0
-            state.stacks.popShelf(into: &slot, count: 1)
-            if count > 1, let magazine {
-                state.stacks.popShelf(into: magazine.pointee.bottom, count: count - 1)
-                magazine.pointee.top = magazine.pointee.bottom + (count - 1)
+            guard count > 0 else {
+                return (SlotTable.nextTicket(of: try takeVacant(&state, vacancies)), true)
+            }
+            let entries = state.stacks.popShelf(count)
+            if let magazine {
+                let tickets = magazine.pointee.bottom
+                for index in 0..<count - 1 { tickets[index] = ShelfEntry.ticket(entries[index], nextGets) }
+                magazine.pointee.top = tickets + (count - 1)
             }
             state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
             state.credit.release(count, of: accountedBytes, keeping: magazineLimit, to: budget)
-            return (Int(slot), false)
+            return (ShelfEntry.ticket(entries[count - 1], nextGets), false)
         }
     }
 
@@ -176,36 +179,32 @@ struct BucketCore: ~Copyable, Sendable {
     func shelve(
         _ magazine: UnsafeMutablePointer<cmempool_magazine>, keeping kept: Int, budget: IdleBudget
     ) -> (shelved: Int, trimmed: Int) {
-        let slots = magazine.pointee.bottom
-        let count = magazine.pointee.top - slots - kept
+        let tickets = magazine.pointee.bottom
+        let count = magazine.pointee.top - tickets - kept
         guard count > 0 else { return (0, 0) }
-        return withUnsafeTemporaryAllocation(of: UInt32.self, capacity: LineOrder.slotLimit) { scratch in
-            guard let ordered = scratch.baseAddress else { return (0, 0) }
-            LineOrder.arrange(slots, count: count + kept, into: ordered)
-            return state.withLock { state in
-                let room = state.credit.reserve(
-                    min(count, state.stacks.freeCount), of: accountedBytes, from: budget)
-                state.stacks.pushShelf(ordered, count: room)
-                for index in room..<count { vacate(Int(ordered[index]), &state) }
-                state.trimmed += UInt64(count - room)
-                slots.update(from: ordered + count, count: kept)
-                magazine.pointee.top = slots + kept
-                return (room, count - room)
-            }
+        return state.withLock { state in
+            let room = state.credit.reserve(
+                min(count, state.stacks.freeCount), of: accountedBytes, from: budget)
+            state.stacks.pushShelf(tickets, count: room)
+            for index in room..<count { vacate(Ticket.slot(tickets[index]), &state) }
+            state.trimmed += UInt64(count - room)
+            tickets.update(from: tickets + count, count: kept)
+            magazine.pointee.top = tickets + kept
+            return (room, count - room)
         }
     }
 
     /// Takes one slot of a thread without a magazine. Returns whether it went to the shelf; otherwise it was trimmed.
-    func shelve(slot: Int, budget: IdleBudget) -> Bool {
-        var entry = UInt32(truncatingIfNeeded: slot)
+    func shelve(_ ticket: UInt64, budget: IdleBudget) -> Bool {
+        var ticket = ticket
         return state.withLock { state in
             let hasRoom =
                 state.stacks.freeCount > 0
                 && state.credit.reserve(1, of: accountedBytes, from: budget) == 1
             if hasRoom {
-                state.stacks.pushShelf(&entry, count: 1)
+                state.stacks.pushShelf(&ticket, count: 1)
             } else {
-                vacate(slot, &state)
+                vacate(Ticket.slot(ticket), &state)
                 state.trimmed += 1
             }
             return hasRoom
@@ -240,7 +239,7 @@ struct BucketCore: ~Copyable, Sendable {
     /// Gives back what has lain on the shelf since the last tick. Returns bytes.
     func decay(budget: IdleBudget) -> Int {
         let idle = state.withLock { $0.leastShelved }
-        let released = release(atMost: idle, budget: budget) { $0.popColdest(into: $1, count: $2) }
+        let released = release(atMost: idle, budget: budget) { $0.popColdest($1) }
         state.withLock { state in
             state.leastShelved = state.stacks.shelfCount
             state.credit.release(0, of: accountedBytes, keeping: 0, to: budget)
@@ -250,7 +249,7 @@ struct BucketCore: ~Copyable, Sendable {
 
     /// Gives back everything on the shelf. Returns bytes.
     func trim(budget: IdleBudget) -> Int {
-        let released = release(atMost: .max, budget: budget) { $0.popShelf(into: $1, count: $2) }
+        let released = release(atMost: .max, budget: budget) { $0.popShelf($1) }
         state.withLock { $0.credit.release(0, of: accountedBytes, keeping: 0, to: budget) }
         return released
     }
@@ -259,7 +258,7 @@ struct BucketCore: ~Copyable, Sendable {
     func trim(_ magazine: UnsafeMutablePointer<cmempool_magazine>) -> Int {
         state.withLock { state in
             let count = magazine.pointee.top - magazine.pointee.bottom
-            vacate(UnsafeBufferPointer(start: magazine.pointee.bottom, count: count), &state)
+            vacate(UnsafeBufferPointer(start: magazine.pointee.bottom, count: count), &state, slot: Ticket.slot)
             magazine.pointee.top = magazine.pointee.bottom
             return count * accountedBytes
         }
@@ -270,18 +269,18 @@ struct BucketCore: ~Copyable, Sendable {
 
     private func release(
         atMost limit: Int, budget: IdleBudget,
-        pop: (inout SlotStacks, UnsafeMutablePointer<UInt32>, Int) -> Void
+        pop: (inout SlotStacks, Int) -> UnsafePointer<UInt32>
     ) -> Int {
         var released = 0
         while released < limit {
             let wanted = min(Self.releaseBatch, limit - released)
-            let count = withUnsafeTemporaryAllocation(of: UInt32.self, capacity: Self.releaseBatch) { slots -> Int in
+            let count = withUnsafeTemporaryAllocation(of: UInt32.self, capacity: Self.releaseBatch) { entries -> Int in
                 state.withLock { state in
                     let count = min(wanted, state.stacks.shelfCount)
-                    guard count > 0, let start = slots.baseAddress else { return 0 }
-                    pop(&state.stacks, start, count)
+                    guard count > 0, let start = entries.baseAddress else { return 0 }
+                    start.update(from: pop(&state.stacks, count), count: count)
                     state.leastShelved = min(state.leastShelved, state.stacks.shelfCount)
-                    vacate(UnsafeBufferPointer(start: start, count: count), &state)
+                    vacate(UnsafeBufferPointer(start: start, count: count), &state, slot: ShelfEntry.slot)
                     return count
                 }
             }
@@ -293,13 +292,16 @@ struct BucketCore: ~Copyable, Sendable {
     }
 
     /// Gives up the memory of slots, in as few calls as it goes.
-    private func vacate(_ slots: UnsafeBufferPointer<UInt32>, _ state: inout State) {
+    private func vacate<Element>(
+        _ elements: UnsafeBufferPointer<Element>, _ state: inout State, slot: (Element) -> Int
+    ) {
         var touched: Set<Int> = []
-        for slot in slots {
-            PoolHook.installed?.willRelease(Int(slot))
-            state.stacks.pushVacant(Int(slot))
-            guard let index = Self.slabIndex(of: Int(slot), in: state) else { continue }
-            state.slabs[index].vacate(Int(slot))
+        for element in elements {
+            let slot = slot(element)
+            PoolHook.installed?.willRelease(slot)
+            state.stacks.pushVacant(slot)
+            guard let index = Self.slabIndex(of: slot, in: state) else { continue }
+            state.slabs[index].vacate(slot)
             touched.insert(index)
         }
         for index in touched { state.slabs[index].releasePages() }

@@ -1,5 +1,7 @@
 // `BucketLayout`: the capacities of a pool's buckets.
 
+internal import CMempoolPlatform
+
 /// The capacities of a pool's buckets, bytes, ascending.
 ///
 /// A request is served from the smallest bucket that holds it; the rest of the buffer is unused. Few buckets find an idle buffer
@@ -9,7 +11,7 @@ public struct BucketLayout: Sendable, Equatable {
     public let capacities: [Int]
 
     /// The most buckets a layout can have: each thread keeps a magazine for each.
-    public static let bucketLimit = 32
+    public static let bucketLimit = Int(CMEMPOOL_BUCKET_LIMIT)
     /// The largest capacity a bucket can have: 1 TiB. Larger buffers are oversized.
     public static let capacityLimitBytes = 1 << 40
 
@@ -57,11 +59,15 @@ public struct BucketLayout: Sendable, Equatable {
         self.capacities = capacities
     }
 
-    /// By bit width of `size - 1`: the first bucket that may serve such a size; the number of buckets if none does.
+    /// The highest bit that is set in `size - 1`, or 0: what the first bucket to look at goes by. 63 for 0 and negative sizes.
+    @inlinable @inline(__always)
+    static func highestBit(_ size: Int) -> Int { Int.bitWidth &- 1 &- ((size &- 1) | 1).leadingZeroBitCount }
+
+    /// By ``highestBit(_:)``: the first bucket that may serve such a size; the number of buckets if none does.
     var firstBuckets: [UInt8] {
-        (0...64).map { width in
-            // The smallest size of this width; larger ones search upwards from here.
-            let smallest = width == 0 ? 1 : width > 47 ? Int.max : (1 << (width - 1)) + 1
+        (0...63).map { bit in
+            // The smallest such size; larger ones search upwards from here.
+            let smallest = bit == 0 ? 1 : bit > 46 ? Int.max : (1 << bit) + 1
             return UInt8(capacities.firstIndex { $0 >= smallest } ?? capacities.count)
         }
     }

@@ -31,6 +31,27 @@ package enum BufferShape {
     package static func capacity(_ shape: UInt64) -> Int { Int(truncatingIfNeeded: shape & capacityMask) }
 }
 
+/// A slot number in the low half of a word and a generation of it in the high half.
+///
+/// The generation counts gets and puts of the slot, and so is odd: idle slots are kept with the ticket that the next get gives.
+@usableFromInline
+enum Ticket {
+    @inlinable @inline(__always)
+    static func word(_ slot: Int, _ generation: UInt32) -> UInt64 {
+        UInt64(generation) &<< 32 | UInt64(truncatingIfNeeded: slot)
+    }
+
+    @inlinable @inline(__always)
+    static func slot(_ ticket: UInt64) -> Int { Int(truncatingIfNeeded: ticket & 0xFFFF_FFFF) }
+
+    @inlinable @inline(__always)
+    static func generation(_ ticket: UInt64) -> UInt32 { UInt32(truncatingIfNeeded: ticket &>> 32) }
+
+    /// The ticket that the next get gives, once the buffer with this one was put.
+    @inlinable @inline(__always)
+    static func next(_ ticket: UInt64) -> UInt64 { ticket &+ 2 &<< 32 }
+}
+
 /// A byte buffer from a pool.
 ///
 /// A buffer is a small trivial value, like a slice in Go: copies share the same memory. It counts as *outstanding* from the
@@ -149,10 +170,10 @@ public struct Buffer: @unchecked Sendable {
     // MARK: - For the pool
 
     @inlinable @inline(__always)
-    var slotNumber: Int { Int(truncatingIfNeeded: ticket & 0xFFFF_FFFF) }
+    var slotNumber: Int { Ticket.slot(ticket) }
 
     @inlinable @inline(__always)
-    var generation: UInt32 { UInt32(truncatingIfNeeded: ticket &>> 32) }
+    var generation: UInt32 { Ticket.generation(ticket) }
 
     /// Tells the recorder if bytes are touched after the put. The touch goes on: what it does is what it would do without.
     @inlinable @inline(__always)
@@ -164,7 +185,7 @@ public struct Buffer: @unchecked Sendable {
 
     @usableFromInline @inline(never)
     func checkOwnerOfWatched(_ offset: Int, _ count: Int, isRead: Bool) {
-        guard ticket != 0, cmempool_load32(SlotTable.generations + slotNumber) != generation, count > 0,
+        guard ticket != 0, !SlotTable.isOutstanding(ticket), count > 0,
             // Not told is what a signal handler does that interrupted the pool, and with it perhaps the recorder.
             let hook = PoolHook.installed, cmempool_enter()
         else { return }

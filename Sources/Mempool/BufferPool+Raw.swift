@@ -120,7 +120,7 @@ extension PoolCore {
         }
         if let (slot, capacity) = oversized.slot(at: number) {
             // Outstanding, so handed out with this memory; if it is not, that get has not returned yet.
-            let inherited = cmempool_load32_acquire(SlotTable.generations + slot) & ~1
+            let inherited = UInt32(truncatingIfNeeded: SlotTable.generation(of: slot)) & ~1
             return buffer(
                 at: address, slot: slot, bucket: BufferShape.noBucket, capacity: capacity, inherited: inherited)
         }
@@ -139,7 +139,7 @@ extension PoolCore {
             base: address - offset,
             count: placed.capacity,
             shape: isOversized ? shape(ofOversized: placed.capacity) : shape(ofBucket: placed.bucketRow),
-            ticket: UInt64(truncatingIfNeeded: placed.generation) << 32 | UInt64(truncatingIfNeeded: placed.slot)
+            ticket: Ticket.word(placed.slot, UInt32(truncatingIfNeeded: placed.generation))
         ).dropFirst(offset)
     }
 
@@ -156,7 +156,7 @@ extension PoolCore {
     private func buffer(
         at address: UnsafeMutableRawPointer, slot: Int, bucket: Int, capacity: Int, inherited: UInt32
     ) -> Buffer? {
-        var generation = cmempool_load32_acquire(SlotTable.generations + slot)
+        var generation = UInt32(truncatingIfNeeded: SlotTable.generation(of: slot))
         // Even: not outstanding. Its last ticket is the one before, if it ever had any.
         if generation & 1 == 0 {
             guard generation != inherited else { return nil }
@@ -175,7 +175,7 @@ extension PoolCore {
             count: capacity,
             // Whether its get was sampled is not to be seen here; a recorder knows.
             shape: PoolHook.installed == nil ? shape : shape | BufferShape.watched,
-            ticket: UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+            ticket: Ticket.word(slot, generation)
         )
         // Between the end of a buffer and the next one there may be a gap that is nobody's; and the buffer may have gone elsewhere
         // since its slot was looked up.

@@ -18,7 +18,7 @@ public final class BufferPool: Sendable {
     @usableFromInline let core: PoolCore
     @usableFromInline let index: Int
     /// Whether the bit width of a size tells its bucket, as all capacities are powers of two.
-    @usableFromInline let isByWidth: Bool
+    @usableFromInline let isByHighestBit: Bool
     @usableFromInline let zeroing: Zeroing
 
     /// The default pool, behind the free functions.
@@ -27,7 +27,7 @@ public final class BufferPool: Sendable {
     private init(_ core: PoolCore, _ configuration: PoolConfiguration) {
         self.core = core
         index = core.index
-        isByWidth = configuration.layout.capacities.allSatisfy { $0 & ($0 - 1) == 0 }
+        isByHighestBit = configuration.layout.capacities.allSatisfy { $0 > 1 && $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
         ForkSafety.install
         // The recorder takes locks, for which a signal handler of this thread would wait for ever.
@@ -102,7 +102,7 @@ public final class BufferPool: Sendable {
     @inlinable @inline(__always)
     public func get(_ size: Int) -> Buffer {
         if index < Int(CMEMPOOL_CACHED_POOLS) {
-            let fast = isByWidth ? Self.fastGet(size, pool: index) : Self.fastGetBySearch(size, pool: index)
+            let fast = isByHighestBit ? Self.fastGet(size, pool: index) : Self.fastGetBySearch(size, pool: index)
             if let buffer = fast {
                 if zeroing != .never { prepareZeroing(buffer) }
                 return buffer
@@ -117,7 +117,7 @@ public final class BufferPool: Sendable {
     /// As ``get(_:)``, for callers that can go on without the memory.
     ///
     /// Traps like it if the size is negative or absurd, and if the very first get of the process cannot reserve the address space of
-    /// the slot table, 256 MiB.
+    /// the slot table, 320 MiB.
     /// - Throws: ``PoolAllocationError`` if the system refuses the memory. Nothing is counted then.
     public func tryGet(_ size: Int) throws(PoolAllocationError) -> Buffer {
         try get(size, from: cmempool_frame())
@@ -139,7 +139,7 @@ public final class BufferPool: Sendable {
     /// first reached the second in the usual way, as by a lock. Two threads that put it at the same instant are told apart only
     /// while a recorder watches every get, at levels full and paranoid: otherwise there is no atomic exchange, and both may be
     /// taken. The get that meets the second copy drops it and counts a double put, unless another get takes the first copy at that
-    /// instant, or took it before the second put had ended.
+    /// instant. If the buffer was handed out and put again before the second put had ended, the put of its next owner is refused.
     ///
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)
@@ -213,50 +213,43 @@ public final class BufferPool: Sendable {
     @inlinable @inline(__always)
     static func fastGet(_ size: Int, pool: Int) -> Buffer? {
         guard let cache = cmempool_fast_cache(pool) else { return nil }
-        // The width alone tells the bucket. A size that none serves, 0 and negative ones included, finds the empty
+        // The highest bit alone tells the bucket. A size that none serves, 0 and negative ones included, finds the empty
         // magazine behind the last.
-        let width = Int.bitWidth &- (size &- 1).leadingZeroBitCount
-        return take(size, cache, Int(cmempool_first_bucket(cache, width)))
+        return take(size, cache, cmempool_first_magazine(cache, BucketLayout.highestBit(size)))
     }
 
     /// As `fastGet`, for any layout.
     @inlinable @inline(__always)
     static func fastGetBySearch(_ size: Int, pool: Int) -> Buffer? {
         guard let cache = cmempool_fast_cache(pool) else { return nil }
-        let width = Int.bitWidth &- (size &- 1).leadingZeroBitCount
-        var bucket = Int(cmempool_first_bucket(cache, width))
-        let count = Int(cache.pointee.bucket_count)
-        while bucket < count, BufferShape.capacity(cmempool_magazine_at(cache, bucket).pointee.shape) < size {
-            bucket &+= 1
-        }
-        return take(size, cache, bucket)
+        var magazine = cmempool_first_magazine(cache, BucketLayout.highestBit(size))
+        let end = cmempool_magazine_at(cache, Int(cache.pointee.bucket_count))
+        while magazine != end, BufferShape.capacity(magazine.pointee.shape) < size { magazine += 1 }
+        return take(size, cache, magazine)
     }
 
     @inlinable @inline(__always)
-    static func take(_ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ bucket: Int) -> Buffer? {
-        let magazine = cmempool_magazine_at(cache, bucket)
+    static func take(
+        _ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ magazine: UnsafeMutablePointer<cmempool_magazine>
+    ) -> Buffer? {
         guard cmempool_magazine_has_slot(magazine) else { return nil }
-        let slot = cmempool_magazine_pop(magazine)
-        let entry = cmempool_generation_at(cache, slot)
-        // The slot is this thread's until the put; relaxed because stats read it from other threads.
-        let generation = cmempool_load32(entry) &+ 1
-        // Even: the slot was kept twice; see `PoolCore.isDuplicate(_:)`. One test that is always foretold. The slow path counts it, so
-        // there is no call here for which registers would have to be saved.
-        guard _fastPath(generation & 1 == 1) else {
-            cmempool_magazine_push(magazine, slot)
+        let ticket = cmempool_magazine_pop(magazine)
+        let slot = UInt32(truncatingIfNeeded: ticket)
+        let entry = cmempool_next_get_at(cache, slot)
+        let generation = Ticket.generation(ticket)
+        // Otherwise the slot was kept twice; see `PoolCore.isDuplicate(_:)`. One test that is always foretold. The slow path counts it,
+        // so there is no call here for which registers would have to be saved.
+        guard _fastPath(cmempool_load32(entry) == generation) else {
+            cmempool_magazine_push(magazine, ticket)
             return nil
         }
         let base = cmempool_base_at(cache, slot)
         // The caller's first store. Where it finds its line far away, as in a ring of page-aligned buffers, whose first lines all share
         // one set of the first-level cache, the stores behind it have to wait; this does not.
         cmempool_prefetch_for_write(base)
-        cmempool_store32(entry, generation)
-        return Buffer(
-            base: base,
-            count: size,
-            shape: magazine.pointee.shape,
-            ticket: UInt64(generation) &<< 32 | UInt64(slot)
-        )
+        // The slot is this thread's until the put; relaxed because stats read it from other threads.
+        cmempool_store32(entry, generation &+ 2)
+        return Buffer(base: base, count: size, shape: magazine.pointee.shape, ticket: ticket)
     }
 
     /// A put into the calling thread's magazine; false if something speaks against it.
@@ -268,15 +261,15 @@ public final class BufferPool: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
-        guard let room = cmempool_magazine_room(magazine) else { return false }
-        let entry = cmempool_generation_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
+        let end = cmempool_magazine_end(magazine)
+        guard cmempool_magazine_has_room_at(magazine, end) else { return false }
+        let entry = cmempool_next_put_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
         // Put already: somebody moved the generation on.
         guard cmempool_load32(entry) == buffer.generation else { return false }
-        let next = buffer.generation &+ 1
-        // Time to carry into the high half.
-        guard next != 0 else { return false }
+        let (next, carries) = buffer.generation.addingReportingOverflow(2)
+        guard _fastPath(!carries) else { return false }
         cmempool_store32(entry, next)
-        cmempool_magazine_push_at(magazine, room, UInt32(truncatingIfNeeded: buffer.ticket))
+        cmempool_magazine_push_at(magazine, end, Ticket.next(buffer.ticket))
         return true
     }
 
@@ -289,29 +282,29 @@ public final class BufferPool: Sendable {
         let magazine = cmempool_magazine_at(cache, bucket)
         guard magazine.pointee.shape == buffer.shape, cmempool_magazine_has_room(magazine) else { return false }
         let slot = UInt32(truncatingIfNeeded: buffer.ticket)
-        let entry = cmempool_generation_at(cache, slot)
-        let next = buffer.generation &+ 1
-        guard cmempool_load32(entry) == buffer.generation, next != 0 else { return false }
+        let entry = cmempool_next_put_at(cache, slot)
+        let (next, carries) = buffer.generation.addingReportingOverflow(2)
+        guard cmempool_load32(entry) == buffer.generation, !carries else { return false }
         cmempool_store32(entry, next)
         cmempool_zero(base, buffer.count, slot)
         // A signal handler may have put something meanwhile.
-        if let room = cmempool_magazine_room(magazine) {
-            cmempool_magazine_push_at(magazine, room, slot)
+        if cmempool_magazine_has_room(magazine) {
+            cmempool_magazine_push(magazine, Ticket.next(buffer.ticket))
         } else {
-            keepZeroed(slot, bucket)
+            keepZeroed(Ticket.next(buffer.ticket), bucket)
         }
         return true
     }
 
     @usableFromInline @inline(never)
-    func keepZeroed(_ slot: UInt32, _ bucket: Int) {
+    func keepZeroed(_ ticket: UInt64, _ bucket: Int) {
         // It takes a lock, for which a handler's put would wait for ever.
-        InterruptedCalls.around { core.keep(Int(slot), bucket: bucket) }
+        InterruptedCalls.around { core.keep(ticket, bucket: bucket) }
     }
 
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
-        if isByWidth, zeroing == .never, let buffer = unsampledGet(size, pool: index) { return buffer }
+        if isByHighestBit, zeroing == .never, let buffer = unsampledGet(size, pool: index) { return buffer }
         return slowestGet(size)
     }
 

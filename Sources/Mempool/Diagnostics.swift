@@ -94,7 +94,7 @@ public enum Diagnostics {
     /// To be called by the buffer's owner. A buffer that is not outstanding is left alone.
     public static func keepForLife(_ buffer: borrowing Buffer) {
         guard buffer.ticket != 0, let recorder,
-            cmempool_load32(SlotTable.generations + buffer.slotNumber) == buffer.generation
+            SlotTable.isOutstanding(buffer.ticket)
         else { return }
         let slot = buffer.slotNumber
         let generation = buffer.generation

@@ -19,7 +19,8 @@ final class PoolCore: Sendable {
     let lastDecayTick = Atomic<UInt64>(0)
     let firstBuckets: [UInt8]
     /// The slot table's arrays; a global would ask each time whether it has been set.
-    private nonisolated(unsafe) let generations = SlotTable.generations
+    private nonisolated(unsafe) let nextGets = SlotTable.nextGets
+    private nonisolated(unsafe) let nextPuts = SlotTable.nextPuts
     private nonisolated(unsafe) let generationsHigh = SlotTable.generationsHigh
     private nonisolated(unsafe) let bases = SlotTable.bases
     /// Added to the shape of every buffer: `BufferShape.watched`, or nothing.
@@ -71,7 +72,7 @@ final class PoolCore: Sendable {
 
     /// The bucket that serves a size of at least 1; the number of buckets if it is oversized.
     func bucket(for size: Int) -> Int {
-        var bucket = Int(firstBuckets[Int.bitWidth - (size - 1).leadingZeroBitCount])
+        var bucket = Int(firstBuckets[BucketLayout.highestBit(size)])
         while bucket < buckets.count, buckets[bucket].capacity < size { bucket += 1 }
         return bucket
     }
@@ -107,52 +108,52 @@ final class PoolCore: Sendable {
     private func get(
         _ size: Int, bucket: Int, _ frame: UnsafeMutableRawPointer
     ) throws(PoolAllocationError) -> Buffer {
-        var slot: Int
+        var ticket: UInt64
         var didAllocate = false
         repeat {
             if let cache = ThreadCaches.current(for: self) {
                 let magazine = cmempool_magazine_at(cache, bucket)
                 if cmempool_magazine_has_slot(magazine) {
-                    slot = Int(cmempool_magazine_pop(magazine))
+                    ticket = cmempool_magazine_pop(magazine)
                 } else {
                     open(magazine, bucket: bucket)
                     let vacancies = cache.pointee.vacancies + bucket
-                    (slot, didAllocate) = try buckets[bucket].take(magazine, vacancies, budget: budget)
+                    (ticket, didAllocate) = try buckets[bucket].take(magazine, vacancies, budget: budget)
                 }
             } else {
-                (slot, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
+                (ticket, didAllocate) = try buckets[bucket].take(nil, nil, budget: budget)
             }
-        } while isDuplicate(slot)
+        } while isDuplicate(ticket)
         return handOut(
-            slot, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate, isPooled: true,
+            ticket, size, shape: shape(ofBucket: bucket), bucketRow: bucket, didAllocate: didAllocate, isPooled: true,
             frame)
     }
 
     private func getOversized(_ size: Int, _ frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
         let (slot, capacity) = try oversized.allocate(size)
         return handOut(
-            slot, size, shape: shape(ofOversized: capacity), bucketRow: buckets.count, didAllocate: true,
-            isPooled: false, frame)
+            SlotTable.nextTicket(of: slot), size, shape: shape(ofOversized: capacity), bucketRow: buckets.count,
+            didAllocate: true, isPooled: false, frame)
     }
 
-    /// Whether an idle slot was kept twice and is outstanding by its other copy; counts it then, and this copy is to be dropped.
+    /// Whether an idle slot was kept twice and its other copy was handed out; counts it then, and this copy is to be dropped.
     ///
     /// The inlined put compares the generation and stores the next one, not in one step: of two puts at the same instant both may
-    /// do so, and both keep the slot. It has one generation all the same, and whoever meets its second copy finds it odd.
+    /// do so, and both keep the slot, under the same ticket. Whoever meets the second copy finds that the slot has another one.
     @inline(__always)
-    private func isDuplicate(_ slot: Int) -> Bool {
-        guard _slowPath(cmempool_load32(generations + slot) & 1 == 1) else { return false }
+    private func isDuplicate(_ ticket: UInt64) -> Bool {
+        let next = cmempool_load32(nextGets + Ticket.slot(ticket))
+        guard _slowPath(next != Ticket.generation(ticket)) else { return false }
         doublePuts.add(1, ordering: .relaxed)
         return true
     }
 
     private func handOut(
-        _ slot: Int, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, isPooled: Bool,
+        _ ticket: UInt64, _ size: Int, shape: UInt64, bucketRow: Int, didAllocate: Bool, isPooled: Bool,
         _ frame: UnsafeMutableRawPointer
     ) -> Buffer {
-        let generation = cmempool_load32(generations + slot) &+ 1
-        cmempool_store32(generations + slot, generation)
-        let ticket = UInt64(generation) << 32 | UInt64(truncatingIfNeeded: slot)
+        let slot = Ticket.slot(ticket)
+        cmempool_store32(nextGets + slot, Ticket.generation(ticket) &+ 2)
         var isTold = true
         var shape = shape
         if cmempool_sample_interval() > 0 {
@@ -214,9 +215,7 @@ final class PoolCore: Sendable {
             return refuse(buffer, .foreign, frame)
         }
         let slot = buffer.slotNumber
-        guard cmempool_load32_acquire(generations + slot) == buffer.generation else {
-            return refuse(buffer, .doublePut, frame)
-        }
+        guard SlotTable.isOutstanding(buffer.ticket) else { return refuse(buffer, .doublePut, frame) }
         guard BufferShape.pool(buffer.shape) == index else { return refuse(buffer, .wrongPool, frame) }
 
         let bucket = BufferShape.bucket(buffer.shape)
@@ -238,7 +237,7 @@ final class PoolCore: Sendable {
         if isOversized {
             oversized.free(slot: slot)
         } else if isWhole {
-            keep(slot, bucket: bucket)
+            keep(Ticket.next(buffer.ticket), bucket: bucket)
         } else {
             buckets[bucket].wrongCapacityPuts.add(1, ordering: .relaxed)
             buckets[bucket].discard(slot: slot)
@@ -276,14 +275,14 @@ final class PoolCore: Sendable {
     @inline(__always)
     private func advance(_ slot: Int, from generation: UInt32, bucket: Int) -> Bool {
         guard _fastPath(generation != .max) else { return carry(slot, bucket: bucket) }
-        return cmempool_exchange32(generations + slot, generation, generation &+ 1)
+        return cmempool_exchange32(nextPuts + slot, generation, generation &+ 2)
     }
 
     /// As above, from the end of the low half. Under the lock that stats hold: they would see one half without the other.
     @inline(never)
     private func carry(_ slot: Int, bucket: Int) -> Bool {
         func carry() -> Bool {
-            guard cmempool_exchange32(generations + slot, .max, 0) else { return false }
+            guard cmempool_exchange32(nextPuts + slot, .max, 1) else { return false }
             cmempool_store32(generationsHigh + slot, cmempool_load32(generationsHigh + slot) &+ 1)
             return true
         }
@@ -291,17 +290,18 @@ final class PoolCore: Sendable {
         return bucket < buckets.count ? buckets[bucket].state.withLock { _ in carry() } : carry()
     }
 
-    func keep(_ slot: Int, bucket: Int) {
+    /// Keeps the slot of a buffer that was put, under its next ticket.
+    func keep(_ ticket: UInt64, bucket: Int) {
         if let cache = ThreadCaches.current(for: self) {
             let magazine = cmempool_magazine_at(cache, bucket)
-            guard open(magazine, bucket: bucket) else { return shelve(slot, bucket: bucket) }
+            guard open(magazine, bucket: bucket) else { return shelve(ticket, bucket: bucket) }
             if !cmempool_magazine_has_room(magazine) {
                 // Half stays, so that neither a run of puts nor a run of gets crosses the shelf every time.
                 takeBack(magazine, bucket: bucket, keeping: (magazine.pointee.limit - magazine.pointee.bottom) / 2)
             }
-            cmempool_magazine_push(magazine, UInt32(truncatingIfNeeded: slot))
+            cmempool_magazine_push(magazine, ticket)
         } else {
-            shelve(slot, bucket: bucket)
+            shelve(ticket, bucket: bucket)
         }
     }
 
@@ -328,8 +328,8 @@ final class PoolCore: Sendable {
         didShelve(bucket, shelved: shelved, trimmed: trimmed)
     }
 
-    private func shelve(_ slot: Int, bucket: Int) {
-        let isShelved = buckets[bucket].shelve(slot: slot, budget: budget)
+    private func shelve(_ ticket: UInt64, bucket: Int) {
+        let isShelved = buckets[bucket].shelve(ticket, budget: budget)
         didShelve(bucket, shelved: isShelved ? 1 : 0, trimmed: isShelved ? 0 : 1)
     }
 
@@ -357,13 +357,13 @@ final class PoolCore: Sendable {
     func takeBackInterrupted(_ cache: UnsafeMutablePointer<cmempool_cache>) {
         for bucket in buckets.indices {
             let magazine = cmempool_magazine_at(cache, bucket)
-            let slots = magazine.pointee.bottom
+            let tickets = magazine.pointee.bottom
             var kept = 0
-            for index in 0..<(magazine.pointee.top - slots) where SlotTable.generation(of: Int(slots[index])) & 1 == 0 {
-                slots[kept] = slots[index]
+            for index in 0..<(magazine.pointee.top - tickets) where SlotTable.isIdle(tickets[index]) {
+                tickets[kept] = tickets[index]
                 kept += 1
             }
-            magazine.pointee.top = slots + kept
+            magazine.pointee.top = tickets + kept
         }
         takeBack(cache)
     }
@@ -490,21 +490,22 @@ extension PoolCore {
         else { return nil }
         defer { InterruptedCalls.leave() }
         // A size that no bucket serves, 0 and negative ones included, finds the empty magazine behind the last.
-        let bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
-        let magazine = cmempool_magazine_at(cache, bucket)
+        let magazine = cmempool_own_magazine(cache, BucketLayout.highestBit(size))
         // The magazines of pools whose gets are sampled do not know which buffers are watched.
         let shape = magazine.pointee.shape | BufferShape.watched
         guard cmempool_magazine_has_slot(magazine), BufferShape.capacity(shape) >= size else { return nil }
-        let slot = cmempool_magazine_top(magazine)
-        let entry = cmempool_generation_at(cache, slot)
-        let generation = cmempool_load32(entry) &+ 1
-        // Even: the slot was kept twice; see `isDuplicate(_:)`.
-        guard _fastPath(generation & 1 == 1), let base = cmempool_base_at(cache, slot) else { return nil }
-        let ticket = UInt64(generation) &<< 32 | UInt64(slot)
+        let ticket = cmempool_magazine_top(magazine)
+        let slot = UInt32(truncatingIfNeeded: ticket)
+        let entry = cmempool_next_get_at(cache, slot)
+        let generation = Ticket.generation(ticket)
+        // Otherwise the slot was kept twice; see `isDuplicate(_:)`.
+        guard _fastPath(cmempool_load32(entry) == generation), let base = cmempool_base_at(cache, slot) else {
+            return nil
+        }
         guard _fastPath(didGet(ticket, size, base, shape, frame)) else { return nil }
         if sampleInterval > 0 { SampledGets.drawNext(sampleInterval) }
         _ = cmempool_magazine_pop(magazine)
-        cmempool_store32(entry, generation)
+        cmempool_store32(entry, generation &+ 2)
         return Buffer(base: base, count: size, shape: shape, ticket: ticket)
     }
 
@@ -526,11 +527,10 @@ extension PoolCore {
         guard magazine.pointee.shape | BufferShape.watched == shape, cmempool_magazine_has_room(magazine),
             buffer.generation != .max
         else { return false }
-        let slot = UInt32(truncatingIfNeeded: buffer.ticket)
-        let entry = cmempool_generation_at(cache, slot)
-        guard cmempool_exchange32(entry, buffer.generation, buffer.generation &+ 1) else { return false }
+        let entry = cmempool_next_put_at(cache, UInt32(truncatingIfNeeded: buffer.ticket))
+        guard cmempool_exchange32(entry, buffer.generation, buffer.generation &+ 2) else { return false }
         if _fastPath(didPut(buffer.ticket, base, shape, frame)) {
-            cmempool_magazine_push(magazine, slot)
+            cmempool_magazine_push(magazine, Ticket.next(buffer.ticket))
         } else {
             core()._withUnsafeGuaranteedRef { $0.putTold(buffer, bucket: bucket, frame) }
         }
@@ -542,6 +542,6 @@ extension PoolCore {
     private func putTold(_ buffer: Buffer, bucket: Int, _ frame: UnsafeMutableRawPointer) {
         tellPut(buffer, buffer.capacity, bucket, isPooled: true, frame)
         // A program's handler of findings may have used this pool meanwhile.
-        keep(buffer.slotNumber, bucket: bucket)
+        keep(Ticket.next(buffer.ticket), bucket: bucket)
     }
 }

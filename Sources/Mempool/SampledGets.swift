@@ -65,8 +65,8 @@ enum SampledGets {
 func unsampledGet(_ size: Int, pool: Int) -> Buffer? {
     let left = cmempool_until_sampled()
     guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS), let cache = cmempool_fast_cache(pool) else { return nil }
-    let bucket = Int(cmempool_own_bucket(cache, Int.bitWidth &- (size &- 1).leadingZeroBitCount))
-    guard let buffer = BufferPool.take(size, cache, bucket) else { return nil }
+    let magazine = cmempool_own_magazine(cache, BucketLayout.highestBit(size))
+    guard let buffer = BufferPool.take(size, cache, magazine) else { return nil }
     cmempool_set_until_sampled(left &- 1)
     return buffer
 }

@@ -33,7 +33,8 @@ struct Slab {
         self.redZoneBytes = redZoneBytes
         let slots = firstSlot..<firstSlot + slotCount
         inheritedPairs = slots.reduce(0) { $0 + SlotTable.generation(of: $1) / 2 }
-        inheritedGenerations = inheritedPairs == 0 ? [] : slots.map { cmempool_load32(SlotTable.generations + $0) }
+        inheritedGenerations =
+            inheritedPairs == 0 ? [] : slots.map { UInt32(truncatingIfNeeded: SlotTable.generation(of: $0)) }
         vacancy = Array(repeating: .max, count: (slotCount + 63) / 64)
     }
 
@@ -49,7 +50,7 @@ struct Slab {
     /// `PoolCore.isDuplicate(_:)`.
     private func isVacant(_ index: Int) -> Bool {
         vacancy[index / 64] >> UInt64(index % 64) & 1 == 1
-            && cmempool_load32(SlotTable.generations + firstSlot + index) & 1 == 0
+            && SlotTable.generation(of: firstSlot + index) & 1 == 0
     }
 
     mutating func occupy(_ slot: Int) {

@@ -9,7 +9,7 @@ internal import Glibc
 /// only once slots in them are used. Slot 0 is never given out: ticket 0 means "no pool".
 /// Thread-safe.
 enum SlotTable {
-    /// Enough for 8 GiB of outstanding 512 B buffers; 256 MiB of address space in all, of which only used
+    /// Enough for 8 GiB of outstanding 512 B buffers; 320 MiB of address space in all, of which only used
     /// pages take memory.
     static let slotLimit = 1 << 24
 
@@ -25,11 +25,14 @@ enum SlotTable {
 
     static let state = Guarded(State())
 
-    // Three arrays and not one of structures: a thread that puts what another one got pulls over the generations of sixteen
-    // buffers with one cache line, and the addresses never change hands at all.
+    // Arrays and not one of structures: only gets write the one generation and only puts the other. Were they one, a thread that gets
+    // and another one that puts would pull its cache lines back and forth.
 
-    /// Gets and puts of each slot together, the low half: odd while a caller owns the buffer. Tickets hold it.
-    nonisolated(unsafe) static let generations = reserve(UInt32.self)
+    /// The generation of the ticket that the next get of each slot gives, the low half.
+    nonisolated(unsafe) static let nextGets = reserve(UInt32.self)
+    /// The generation of the ticket that the next put has to have, the low half: the same while the slot is idle, and one get behind
+    /// while a caller owns the buffer.
+    nonisolated(unsafe) static let nextPuts = reserve(UInt32.self)
     /// The high half, touched once in 2^31 pairs.
     nonisolated(unsafe) static let generationsHigh = reserve(UInt32.self)
     /// Where each slot's buffer is; changes only while no caller owns it.
@@ -50,8 +53,11 @@ enum SlotTable {
         state.withLock { state in
             if let first = state.returned[count]?.popLast() { return first }
             guard state.next + count <= slotLimit else { return nil }
-            defer { state.next += (count + slotsPerLine - 1) / slotsPerLine * slotsPerLine }
-            return state.next
+            let first = state.next
+            state.next += (count + slotsPerLine - 1) / slotsPerLine * slotsPerLine
+            (nextGets + first).update(repeating: 1, count: count)
+            (nextPuts + first).update(repeating: 1, count: count)
+            return first
         }
     }
 
@@ -64,6 +70,20 @@ enum SlotTable {
 
     static func unlockAfterFork() { state.unlockAfterFork() }
 
+    /// The ticket that the next get of an idle slot gives.
+    static func nextTicket(of slot: Int) -> UInt64 { Ticket.word(slot, cmempool_load32(nextPuts + slot)) }
+
+    /// Whether the buffer with a ticket is outstanding.
+    @inline(__always)
+    static func isOutstanding(_ ticket: UInt64) -> Bool {
+        cmempool_load32_acquire(nextPuts + Ticket.slot(ticket)) == Ticket.generation(ticket)
+    }
+
+    /// Whether a ticket is the next one of an idle slot.
+    static func isIdle(_ ticket: UInt64) -> Bool {
+        isOutstanding(ticket) && cmempool_load32(nextGets + Ticket.slot(ticket)) == Ticket.generation(ticket)
+    }
+
     /// Gets and puts of a slot together since it first existed; odd while the slot is outstanding.
     ///
     /// Without the bucket's lock it may be 2^32 short for the moment of a carry, once in 2^31 pairs.
@@ -72,8 +92,12 @@ enum SlotTable {
         while true {
             // Equal readings of the high half around the low one: no carry in between.
             let high = cmempool_load32(generationsHigh + slot)
-            let low = cmempool_load32_acquire(generations + slot)
-            if high == cmempool_load32(generationsHigh + slot) { return UInt64(high) << 32 | UInt64(low) }
+            let nextPut = cmempool_load32_acquire(nextPuts + slot)
+            // Behind that, so that what is seen was true at one of the two moments.
+            let isOutstanding = cmempool_load32_acquire(nextGets + slot) != nextPut
+            if high == cmempool_load32(generationsHigh + slot) {
+                return UInt64(high) << 32 | UInt64(nextPut & ~1) | (isOutstanding ? 1 : 0)
+            }
         }
     }
 }

@@ -53,7 +53,8 @@ enum ThreadCaches {
         let byteCount = cmempool_cache_bytes(UInt32(truncatingIfNeeded: bucketCount))
         guard let memory = SystemMemory.allocate(byteCount) else { return nil }
         let cache = memory.bindMemory(to: cmempool_cache.self, capacity: 1)
-        cache.pointee.generations = SlotTable.generations
+        cache.pointee.next_gets = SlotTable.nextGets
+        cache.pointee.next_puts = SlotTable.nextPuts
         cache.pointee.bases = SlotTable.bases
         cache.pointee.thread = thread
         cache.pointee.thread_id = cmempool_thread_id()
@@ -66,10 +67,9 @@ enum ThreadCaches {
         for index in pool.buckets.indices {
             cmempool_magazine_at(cache, index).pointee.shape = pool.shape(ofBucket: index)
         }
-        withUnsafeMutableBytes(of: &cache.pointee.own_buckets) { $0.copyBytes(from: pool.firstBuckets) }
-        let nowhere = [UInt8](repeating: UInt8(truncatingIfNeeded: bucketCount), count: pool.firstBuckets.count)
-        let seen = cmempool_sample_interval() > 0 ? nowhere : pool.firstBuckets
-        withUnsafeMutableBytes(of: &cache.pointee.first_buckets) { $0.copyBytes(from: seen) }
+        for (bit, bucket) in pool.firstBuckets.enumerated() {
+            cmempool_set_first_bucket(cache, bit, Int(bucket), cmempool_sample_interval() == 0)
+        }
         setOwned(thread, pool.index, cache)
         // While a recorder watches every buffer there is no fast path.
         if PoolHook.installed?.watchesEveryBuffer != true { setFast(thread, pool.index, cache) }

@@ -100,8 +100,8 @@ struct RefusedMemoryTests {
                 }
                 unlink(path)
                 if status != 0 {
-                    // Three arrays of the slot table, and one of the red zones.
-                    must(traps == 4, "\(traps) traps")
+                    // Four arrays of the slot table, and one of the red zones.
+                    must(traps == 5, "\(traps) traps")
                     // The file's header, history, stacks, high water, scopes.
                     must(withoutRecording <= 6, "\(withoutRecording) without recording")
                     must(failing > 30, "\(failing) calls")

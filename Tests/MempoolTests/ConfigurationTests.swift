@@ -94,7 +94,7 @@ struct ConfigurationTests {
         "every layout serves each size from the smallest bucket that holds it",
         arguments: [
             BucketLayout.standard.capacities, BucketLayout.powersOfTwo.capacities, [1], [100, 101, 102, 5000],
-            [64, 16_448, 1_048_640], Array(1...32),
+            [64, 16_448, 1_048_640], Array(1...32), [1, 2, 4], [2, 4],
         ]
     )
     func layouts(capacities: [Int]) throws {

@@ -1,4 +1,4 @@
-// The generations of slots: at the end of their low half, where a put carries; and of a slot that was kept twice.
+// The generations of slots: who writes which; at the end of their low half, where a put carries; and of a slot that was kept twice.
 
 import CMempoolPlatform
 import Glibc
@@ -9,13 +9,53 @@ import Testing
 
 @Suite("Generations")
 struct GenerationTests {
+    @Test func `Gets write one generation and puts the other`() {
+        let pool = BufferPool()
+        var buffer = pool.get(100)
+        let slot = buffer.slotNumber
+        pool.put(buffer)
+        for _ in 0..<3 {
+            let (nextGet, nextPut) = (SlotTable.nextGets[slot], SlotTable.nextPuts[slot])
+            #expect(nextGet == nextPut && UInt32(truncatingIfNeeded: SlotTable.generation(of: slot)) == nextPut - 1)
+            buffer = pool.get(100)
+            #expect(buffer.slotNumber == slot && buffer.generation == nextGet)
+            #expect(SlotTable.nextGets[slot] == nextGet + 2 && SlotTable.nextPuts[slot] == nextPut)
+            #expect(UInt32(truncatingIfNeeded: SlotTable.generation(of: slot)) == nextPut)
+            #expect(SlotTable.isOutstanding(buffer.ticket) && !SlotTable.isIdle(buffer.ticket))
+            pool.put(buffer)
+            #expect(SlotTable.nextGets[slot] == nextGet + 2 && SlotTable.nextPuts[slot] == nextPut + 2)
+            #expect(!SlotTable.isOutstanding(buffer.ticket) && SlotTable.isIdle(Ticket.next(buffer.ticket)))
+        }
+    }
+
+    @Test func `An entry of a shelf tells the ticket that it was made of, for 256 gets`() {
+        let nextGets = UnsafeMutablePointer<UInt32>.allocate(capacity: 1 << 24)
+        defer { nextGets.deallocate() }
+        for slot in [16, 12_345_678, 1 << 24 - 1] {
+            for generation: UInt32 in [1, 255, 511, 513, 1_000_001, .max] {
+                let ticket = Ticket.word(slot, generation)
+                let entry = ShelfEntry.word(ticket)
+                #expect(ShelfEntry.slot(entry) == slot)
+                for behind: UInt32 in [0, 1, 255] {
+                    nextGets[slot] = generation &+ 2 &* behind
+                    #expect(ShelfEntry.ticket(entry, nextGets) == ticket)
+                }
+                nextGets[slot] = generation &+ 512
+                #expect(ShelfEntry.ticket(entry, nextGets) != ticket)
+            }
+        }
+    }
+
     @Test("a put at the end of the low half carries, and old tickets stay refused")
     func carry() {
         let pool = BufferPool()
         let first = pool.get(100)
         pool.put(first)
         // As if 2^31 pairs had passed.
-        SlotTable.generations[first.slotNumber] = .max - 1
+        SlotTable.nextGets[first.slotNumber] = .max
+        SlotTable.nextPuts[first.slotNumber] = .max
+        guard let cache = cmempool_owned_cache(pool.index) else { return }
+        cmempool_magazine_at(cache, 0).pointee.top[-1] = Ticket.word(first.slotNumber, .max)
         let last = pool.get(100)
         #expect(last.slotNumber == first.slotNumber && last.generation == .max)
         let before = SlotTable.generation(of: last.slotNumber)
@@ -36,7 +76,8 @@ struct GenerationTests {
         let pool = BufferPool()
         let buffer = pool.get(100)
         let slot = buffer.slotNumber
-        cmempool_store32(SlotTable.generations + slot, .max)
+        cmempool_store32(SlotTable.nextPuts + slot, .max)
+        cmempool_store32(SlotTable.nextGets + slot, 1)
         let last = Buffer(
             base: buffer.base, count: buffer.count, shape: buffer.shape,
             ticket: UInt64(UInt32.max) << 32 | UInt64(buffer.slotNumber))
@@ -47,8 +88,8 @@ struct GenerationTests {
                 // As the stats do. The put has to wait, so however long it takes, nothing changes meanwhile.
                 pool.core.buckets[0].state.withLock { _ in
                     isReading.store(true, ordering: .releasing)
-                    for _ in 0..<50 where cmempool_load32(SlotTable.generations + slot) == .max { usleep(1000) }
-                    #expect(cmempool_load32(SlotTable.generations + slot) == .max)
+                    for _ in 0..<50 where cmempool_load32(SlotTable.nextPuts + slot) == .max { usleep(1000) }
+                    #expect(cmempool_load32(SlotTable.nextPuts + slot) == .max)
                 }
             } else {
                 while !isReading.load(ordering: .acquiring) { sched_yield() }
@@ -66,7 +107,7 @@ struct GenerationTests {
         pool.put(buffer)
         let cache = try #require(cmempool_owned_cache(pool.index))
         cmempool_magazine_push(
-            cmempool_magazine_at(cache, BufferShape.bucket(buffer.shape)), UInt32(buffer.slotNumber))
+            cmempool_magazine_at(cache, BufferShape.bucket(buffer.shape)), Ticket.next(buffer.ticket))
     }
 
     @Test func `Of a slot that was kept twice one copy is handed out`() throws {
@@ -80,6 +121,24 @@ struct GenerationTests {
         gets.forEach(pool.put)
         let stats = pool.stats()
         #expect(stats.inUse == 0 && stats.gets == 4 && stats.puts == 4 && stats.discarded == 1)
+    }
+
+    @Test func `A copy is dropped when the other one was handed out and put meanwhile`() throws {
+        let pool = BufferPool()
+        let buffer = pool.get(100)
+        try keepTwice(buffer, pool)
+        let cache = try #require(cmempool_owned_cache(pool.index))
+        let magazine = cmempool_magazine_at(cache, BufferShape.bucket(buffer.shape))
+        // The upper copy is got and put, the lower one lies below it with a generation of before.
+        let second = pool.get(100)
+        #expect(second.slotNumber == buffer.slotNumber)
+        pool.put(second)
+        #expect(magazine.pointee.top - magazine.pointee.bottom == 2)
+        let gets = (0..<3).map { _ in pool.get(100) }
+        #expect(Set(gets.map(\.slotNumber)).count == 3)
+        #expect(pool.stats().discards.doublePut == 1)
+        gets.forEach(pool.put)
+        #expect(pool.stats().inUse == 0 && pool.stats().discarded == 1)
     }
 
     @Test func `A copy on the shelf is dropped too, and its memory stays while the other one is outstanding`() throws {
@@ -110,9 +169,8 @@ struct GenerationTests {
 
         let bucket = BucketCore(capacity: 262_144)
         let budget = IdleBudget(.unlimited)
-        guard let (slot, _) = try? bucket.take(nil, nil, budget: budget) else { return }
-        SlotTable.generations[slot] &+= 2
-        let kept = (0..<10).count { _ in bucket.shelve(slot: slot, budget: budget) }
+        guard let (ticket, _) = try? bucket.take(nil, nil, budget: budget) else { return }
+        let kept = (0..<10).count { _ in bucket.shelve(Ticket.next(ticket), budget: budget) }
         #expect(kept < 10)
         #expect(bucket.state.withLock { $0.stacks.freeCount } == 0)
     }

@@ -219,10 +219,7 @@ struct MemoryTests {
                     }
                 }
                 // Puts that waited for an interrupted call and found no room are the caller's still.
-                for buffer in held where cmempool_load32(SlotTable.generations + buffer.slotNumber) == buffer.generation
-                {
-                    pool.put(buffer)
-                }
+                for buffer in held where SlotTable.isOutstanding(buffer.ticket) { pool.put(buffer) }
                 pool.trim()
                 let stats = pool.stats()
                 guard stats.inUse == 0, stats.gets == stats.puts, stats.oversized == stats.discards.oversized,

@@ -36,7 +36,7 @@ import Testing
 
 private func slots(_ count: Int, of bucket: borrowing BucketCore) throws -> [Int] {
     let budget = IdleBudget(.unlimited)
-    return try (0..<count).map { _ in try bucket.take(nil, nil, budget: budget).slot }
+    return try (0..<count).map { _ in Ticket.slot(try bucket.take(nil, nil, budget: budget).ticket) }
 }
 
 private func bytesToNext(_ slot: Int) -> Int {

@@ -13,25 +13,28 @@
 
 // MARK: - Thread caches
 
-/// The most slot numbers a magazine holds.
-#define CMEMPOOL_MAGAZINE_SLOTS 64
+/// The most buffers a magazine holds: as many as make it nine cache lines of 64 bytes, a factor that two cheap instructions multiply by.
+#define CMEMPOOL_MAGAZINE_SLOTS 68
+/// The most buckets a pool has.
+#define CMEMPOOL_BUCKET_LIMIT 32
 /// Pools with an index below this have thread caches; the others work through the shared shelf only.
 #define CMEMPOOL_CACHED_POOLS 64
 
 /// Idle buffers of one bucket in the hands of one thread.
 ///
-/// A stack of slot numbers with pointers, not a count: the processor forwards a value stored through a pointer to the next
+/// A stack with pointers, not a count: the processor forwards a value stored through a pointer to the next
 /// load through it without the round trip through memory that an index costs, which is half of a get and its put.
 typedef struct cmempool_magazine {
-    /// Where the next slot goes; from `slots` to `limit`.
-    uint32_t *_Nonnull top;
-    /// Where the stack begins: `slots`.
-    uint32_t *_Nonnull bottom;
+    /// Where the next one goes; from `tickets` to `limit`.
+    uint64_t *_Nonnull top;
+    /// Where the stack begins: `tickets`.
+    uint64_t *_Nonnull bottom;
     /// The end of what the magazine may hold; `bottom` while it is closed.
-    uint32_t *_Nonnull limit;
+    uint64_t *_Nonnull limit;
     /// The shape word (capacity, pool, bucket) of a whole buffer of this bucket.
     uint64_t shape;
-    uint32_t slots[CMEMPOOL_MAGAZINE_SLOTS];
+    /// What the next gets give.
+    uint64_t tickets[CMEMPOOL_MAGAZINE_SLOTS];
 } cmempool_magazine;
 
 /// As many generations as lie in one cache line.
@@ -46,8 +49,9 @@ typedef struct cmempool_vacancies {
 
 /// The magazines of one pool in one thread; one for each bucket follows, and an empty one for sizes that none serves.
 typedef struct cmempool_cache {
-    /// By slot number: gets and puts so far, the low half; and where the buffer is.
-    uint32_t *_Nonnull generations;
+    /// By slot number: the generations that its next get and its next put have, the low half; and where the buffer is.
+    uint32_t *_Nonnull next_gets;
+    uint32_t *_Nonnull next_puts;
     void *_Nullable *_Nonnull bases;
     struct cmempool_thread *_Nonnull thread;
     /// In the list of all caches.
@@ -55,11 +59,11 @@ typedef struct cmempool_cache {
     uint32_t pool_index;
     uint32_t bucket_count;
     cmempool_vacancies *_Nonnull vacancies;
-    /// By bit width of a size less one: the first bucket that may serve it, as the inlined get sees it. While gets are
-    /// sampled it sees the empty magazine behind the last everywhere, and so leaves its path.
-    uint8_t first_buckets[68];
+    /// By the highest bit of a size less one: the magazine of the first bucket that may serve it, bytes from the cache, as the inlined
+    /// get sees it. While gets are sampled it sees the empty magazine behind the last everywhere, and so leaves its path.
+    uint16_t first_magazines[64];
     /// The same, always as it is.
-    uint8_t own_buckets[68];
+    uint16_t own_magazines[64];
     /// Of the thread, as the kernel has it.
     uint32_t thread_id;
     /// Whether the pool has ended: the magazines are empty and closed, and the thread makes another cache when it needs one.
@@ -143,9 +147,14 @@ CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_magazine_at(cmempool_cache 
     return magazine;
 }
 
-/// Where the generation of a slot is; a plain address as well.
-CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_generation_at(const cmempool_cache *_Nonnull cache, uint32_t slot) {
-    uint32_t *generation = &cache->generations[slot];
+/// Where the generations of a slot are; plain addresses as well.
+CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_next_get_at(const cmempool_cache *_Nonnull cache, uint32_t slot) {
+    uint32_t *generation = &cache->next_gets[slot];
+    __asm__("" : "+r"(generation));
+    return generation;
+}
+CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_next_put_at(const cmempool_cache *_Nonnull cache, uint32_t slot) {
+    uint32_t *generation = &cache->next_puts[slot];
     __asm__("" : "+r"(generation));
     return generation;
 }
@@ -168,11 +177,11 @@ CMEMPOOL_INLINE bool cmempool_magazine_has_slot(const cmempool_magazine *_Nonnul
     return __builtin_expect(magazine->top != magazine->bottom, true);
 }
 
-/// The slot that the next pop gives.
-CMEMPOOL_INLINE uint32_t cmempool_magazine_top(const cmempool_magazine *_Nonnull magazine) { return magazine->top[-1]; }
+/// The ticket that the next pop gives.
+CMEMPOOL_INLINE uint64_t cmempool_magazine_top(const cmempool_magazine *_Nonnull magazine) { return magazine->top[-1]; }
 
-CMEMPOOL_INLINE uint32_t cmempool_magazine_pop(cmempool_magazine *_Nonnull magazine) {
-    uint32_t *top = magazine->top - 1;
+CMEMPOOL_INLINE uint64_t cmempool_magazine_pop(cmempool_magazine *_Nonnull magazine) {
+    uint64_t *top = magazine->top - 1;
     magazine->top = top;
     return *top;
 }
@@ -181,40 +190,47 @@ CMEMPOOL_INLINE bool cmempool_magazine_has_room(const cmempool_magazine *_Nonnul
     return __builtin_expect(magazine->top < magazine->limit, true);
 }
 
-/// Where the next slot goes, if there is room; else NULL.
-CMEMPOOL_INLINE uint32_t *_Nullable cmempool_magazine_room(const cmempool_magazine *_Nonnull magazine) {
-    uint32_t *top = magazine->top;
-    return __builtin_expect(top < magazine->limit, true) ? top : NULL;
+/// Where the next ticket goes, if `cmempool_magazine_has_room_at` it.
+CMEMPOOL_INLINE uint64_t *_Nonnull cmempool_magazine_end(const cmempool_magazine *_Nonnull magazine) {
+    return magazine->top;
+}
+CMEMPOOL_INLINE bool cmempool_magazine_has_room_at(const cmempool_magazine *_Nonnull magazine,
+                                                   const uint64_t *_Nonnull end) {
+    return __builtin_expect(end < magazine->limit, true);
 }
 
-/// Stores a slot where `cmempool_magazine_room` said; before the top, so that a forked child that finds the top also finds
-/// the slot.
-CMEMPOOL_INLINE void cmempool_magazine_push_at(cmempool_magazine *_Nonnull magazine, uint32_t *_Nonnull top,
-                                               uint32_t slot) {
-    *top = slot;
+/// Stores a ticket where `cmempool_magazine_end` said; before the top, so that a forked child that finds the top also finds
+/// the ticket.
+CMEMPOOL_INLINE void cmempool_magazine_push_at(cmempool_magazine *_Nonnull magazine, uint64_t *_Nonnull top,
+                                               uint64_t ticket) {
+    *top = ticket;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     magazine->top = top + 1;
 }
 
-CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine, uint32_t slot) {
-    cmempool_magazine_push_at(magazine, magazine->top, slot);
+CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine, uint64_t ticket) {
+    cmempool_magazine_push_at(magazine, magazine->top, ticket);
 }
 
 /// Makes a magazine empty and closed.
 CMEMPOOL_INLINE void cmempool_magazine_reset(cmempool_magazine *_Nonnull magazine) {
-    magazine->top = magazine->bottom = magazine->limit = magazine->slots;
+    magazine->top = magazine->bottom = magazine->limit = magazine->tickets;
 }
 
 CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_vacancy_slots(cmempool_vacancies *_Nonnull vacancies) {
     return vacancies->slots;
 }
 
-CMEMPOOL_INLINE uint8_t cmempool_first_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
-    return cache->first_buckets[width];
+CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_first_magazine(cmempool_cache *_Nonnull cache, intptr_t bit) {
+    cmempool_magazine *magazine = (cmempool_magazine *)((char *)cache + cache->first_magazines[bit]);
+    __asm__("" : "+r"(magazine));
+    return magazine;
 }
 
-CMEMPOOL_INLINE uint8_t cmempool_own_bucket(const cmempool_cache *_Nonnull cache, intptr_t width) {
-    return cache->own_buckets[width];
+CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_own_magazine(cmempool_cache *_Nonnull cache, intptr_t bit) {
+    cmempool_magazine *magazine = (cmempool_magazine *)((char *)cache + cache->own_magazines[bit]);
+    __asm__("" : "+r"(magazine));
+    return magazine;
 }
 
 CMEMPOOL_INLINE uint32_t cmempool_until_sampled(void) { return cmempool_this_thread.until_sampled; }
@@ -247,6 +263,14 @@ CMEMPOOL_INLINE void cmempool_zero(void *_Nonnull base, size_t count, uint32_t s
 /// Bytes of a cache: one magazine more than there are buckets, then the vacancies.
 CMEMPOOL_INLINE size_t cmempool_cache_bytes(uint32_t bucket_count) {
     return sizeof(cmempool_cache) + (bucket_count + 1) * (sizeof(cmempool_magazine) + sizeof(cmempool_vacancies));
+}
+
+/// Has sizes with that highest bit look at a bucket's magazine first.
+CMEMPOOL_INLINE void cmempool_set_first_bucket(cmempool_cache *_Nonnull cache, intptr_t bit, intptr_t bucket, bool is_seen) {
+    _Static_assert(sizeof(cmempool_cache) + CMEMPOOL_BUCKET_LIMIT * sizeof(cmempool_magazine) <= UINT16_MAX, "");
+    cache->own_magazines[bit] = (uint16_t)((char *)&cache->magazines[bucket] - (char *)cache);
+    if (!is_seen) bucket = cache->bucket_count;
+    cache->first_magazines[bit] = (uint16_t)((char *)&cache->magazines[bucket] - (char *)cache);
 }
 
 /// Where the vacancies of a cache begin.

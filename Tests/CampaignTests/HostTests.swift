@@ -147,7 +147,10 @@ import Testing
                 do {
                     try Data(count: (1_024 - free) * 1_024).write(to: URL(filePath: filler))
                     break
-                } catch  where turn < 1_000 { usleep(10_000) }
+                } catch {
+                    guard turn < 1_000 else { throw error }
+                    usleep(10_000)
+                }
             }
             let end = try Program.run(
                 ["zoo", "hoard", "20000"], environment: ["MEMPOOL_DEBUG": "full,recording=\(path)"], in: scratch)

@@ -13,7 +13,23 @@
 
 uint64_t *cmempool_zeroing_requests;
 
-_Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_model("initial-exec")));
+// Of slot 0, which there is not.
+static const uint32_t no_generation = 1;
+
+#define FIRST offsetof(cmempool_cache, magazines)
+#define TICKETS ((uint64_t *)cmempool_no_cache.magazines[0].tickets)
+const cmempool_cache cmempool_no_cache = {
+    .next_gets = (uint32_t *)&no_generation,
+    .next_puts = (uint32_t *)&no_generation,
+    .first_magazines = {[0 ... 63] = FIRST},
+    .own_magazines = {[0 ... 63] = FIRST},
+    .put_magazines = {[0 ... 63] = FIRST},
+    .magazines = {{.top = TICKETS, .bottom = TICKETS, .limit = TICKETS}},
+};
+
+_Thread_local cmempool_thread cmempool_this_thread __attribute__((tls_model("initial-exec"))) = {
+    .fast = {[0 ... CMEMPOOL_CACHED_POOLS - 1] = (cmempool_cache *)&cmempool_no_cache},
+};
 
 void *cmempool_default_core_pointer;
 

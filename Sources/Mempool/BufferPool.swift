@@ -17,8 +17,10 @@ internal import Glibc
 public final class BufferPool: Sendable {
     @usableFromInline let core: PoolCore
     @usableFromInline let index: Int
-    /// Whether the bit width of a size tells its bucket, as all capacities are powers of two.
+    /// Whether the highest bit of a size tells its bucket, as all capacities are powers of two.
     @usableFromInline let isByHighestBit: Bool
+    /// Whether that is all there is to a get: threads have caches of the pool, and it does not zero.
+    @usableFromInline let isPlain: Bool
     @usableFromInline let zeroing: Zeroing
 
     /// The default pool, behind the free functions.
@@ -29,6 +31,7 @@ public final class BufferPool: Sendable {
         index = core.index
         isByHighestBit = configuration.layout.capacities.allSatisfy { $0 > 1 && $0 & ($0 - 1) == 0 }
         zeroing = configuration.zeroing
+        isPlain = core.index < Int(CMEMPOOL_CACHED_POOLS) && isByHighestBit && zeroing == .never
         ForkSafety.install
         // The recorder takes locks, for which a signal handler of this thread would wait for ever.
         InterruptedCalls.around {
@@ -101,13 +104,7 @@ public final class BufferPool: Sendable {
     /// - Returns: A buffer whose ``Buffer/count`` is `size`; its contents are whatever was there before, unless the pool zeroes.
     @inlinable @inline(__always)
     public func get(_ size: Int) -> Buffer {
-        if index < Int(CMEMPOOL_CACHED_POOLS) {
-            let fast = isByHighestBit ? Self.fastGet(size, pool: index) : Self.fastGetBySearch(size, pool: index)
-            if let buffer = fast {
-                if zeroing != .never { prepareZeroing(buffer) }
-                return buffer
-            }
-        }
+        if let buffer = isPlain ? Self.fastGet(size, pool: index) : fastSpecialGet(size) { return buffer }
         let buffer = slowGet(size)
         // A function that ends with its get is the one to be named, not its caller.
         cmempool_keep_frame()
@@ -144,11 +141,7 @@ public final class BufferPool: Sendable {
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)
     public func put(_ buffer: Buffer) {
-        if index < Int(CMEMPOOL_CACHED_POOLS),
-            zeroing == .onPut ? fastZeroingPut(buffer) : Self.fastPut(buffer, pool: index)
-        {
-            return
-        }
+        if isPlain ? Self.fastPut(buffer, pool: index) : fastSpecialPut(buffer) { return }
         slowPut(buffer)
         cmempool_keep_frame()
     }
@@ -212,7 +205,7 @@ public final class BufferPool: Sendable {
     /// A get from the calling thread's magazine, or nil. For layouts of powers of two.
     @inlinable @inline(__always)
     static func fastGet(_ size: Int, pool: Int) -> Buffer? {
-        guard let cache = cmempool_fast_cache(pool) else { return nil }
+        let cache = cmempool_fast_cache(pool)
         // The highest bit alone tells the bucket. A size that none serves, 0 and negative ones included, finds the empty
         // magazine behind the last.
         return take(size, cache, cmempool_first_magazine(cache, BucketLayout.highestBit(size)))
@@ -221,44 +214,50 @@ public final class BufferPool: Sendable {
     /// As `fastGet`, for any layout.
     @inlinable @inline(__always)
     static func fastGetBySearch(_ size: Int, pool: Int) -> Buffer? {
-        guard let cache = cmempool_fast_cache(pool) else { return nil }
+        let cache = cmempool_fast_cache(pool)
         var magazine = cmempool_first_magazine(cache, BucketLayout.highestBit(size))
         let end = cmempool_magazine_at(cache, Int(cache.pointee.bucket_count))
         while magazine != end, BufferShape.capacity(magazine.pointee.shape) < size { magazine += 1 }
         return take(size, cache, magazine)
     }
 
+    /// As `fastGet`, for pools of any kind.
+    @inlinable @inline(__always)
+    func fastSpecialGet(_ size: Int) -> Buffer? {
+        guard index < Int(CMEMPOOL_CACHED_POOLS) else { return nil }
+        let fast = isByHighestBit ? Self.fastGet(size, pool: index) : Self.fastGetBySearch(size, pool: index)
+        guard let buffer = fast else { return nil }
+        if zeroing != .never { prepareZeroing(buffer) }
+        return buffer
+    }
+
     @inlinable @inline(__always)
     static func take(
         _ size: Int, _ cache: UnsafeMutablePointer<cmempool_cache>, _ magazine: UnsafeMutablePointer<cmempool_magazine>
     ) -> Buffer? {
-        guard cmempool_magazine_has_slot(magazine) else { return nil }
-        let ticket = cmempool_magazine_pop(magazine)
+        let last = cmempool_magazine_last(magazine)
+        let ticket = last.pointee
         let slot = UInt32(truncatingIfNeeded: ticket)
         let entry = cmempool_next_get_at(cache, slot)
         let generation = Ticket.generation(ticket)
-        // Otherwise the slot was kept twice; see `PoolCore.isDuplicate(_:)`. One test that is always foretold. The slow path counts it,
-        // so there is no call here for which registers would have to be saved.
-        guard _fastPath(cmempool_load32(entry) == generation) else {
-            cmempool_magazine_push(magazine, ticket)
-            return nil
-        }
+        // Otherwise the magazine is empty, and this is no ticket; or the slot was kept twice: see `PoolCore.isDuplicate(_:)`. The slow path
+        // finds out.
+        guard _fastPath(cmempool_load32(entry) == generation) else { return nil }
         let base = cmempool_base_at(cache, slot)
         // The caller's first store. Where it finds its line far away, as in a ring of page-aligned buffers, whose first lines all share
         // one set of the first-level cache, the stores behind it have to wait; this does not.
         cmempool_prefetch_for_write(base)
         // The slot is this thread's until the put; relaxed because stats read it from other threads.
         cmempool_store32(entry, generation &+ 2)
+        cmempool_magazine_pop_at(magazine, last)
         return Buffer(base: base, count: size, shape: magazine.pointee.shape, ticket: ticket)
     }
 
     /// A put into the calling thread's magazine; false if something speaks against it.
     @inlinable @inline(__always)
     static func fastPut(_ buffer: Buffer, pool: Int) -> Bool {
-        guard let cache = cmempool_fast_cache(pool) else { return false }
-        let bucket = BufferShape.bucket(buffer.shape)
-        guard bucket < Int(cache.pointee.bucket_count) else { return false }
-        let magazine = cmempool_magazine_at(cache, bucket)
+        let cache = cmempool_fast_cache(pool)
+        let magazine = cmempool_put_magazine(cache, BufferShape.bucket(buffer.shape))
         // Whole, of this pool and bucket, in one comparison.
         guard magazine.pointee.shape == buffer.shape else { return false }
         let end = cmempool_magazine_end(magazine)
@@ -273,13 +272,19 @@ public final class BufferPool: Sendable {
         return true
     }
 
+    /// As `fastPut`, for pools of any kind.
+    @inlinable @inline(__always)
+    func fastSpecialPut(_ buffer: Buffer) -> Bool {
+        guard index < Int(CMEMPOOL_CACHED_POOLS) else { return false }
+        return zeroing == .onPut ? fastZeroingPut(buffer) : Self.fastPut(buffer, pool: index)
+    }
+
     /// As `fastPut`, for pools that zero. The slot is nobody's while its bytes are overwritten.
     @inlinable @inline(__always)
     func fastZeroingPut(_ buffer: Buffer) -> Bool {
-        guard let cache = cmempool_fast_cache(index), let base = buffer.base else { return false }
-        let bucket = BufferShape.bucket(buffer.shape)
-        guard bucket < Int(cache.pointee.bucket_count) else { return false }
-        let magazine = cmempool_magazine_at(cache, bucket)
+        guard let base = buffer.base else { return false }
+        let cache = cmempool_fast_cache(index)
+        let magazine = cmempool_put_magazine(cache, BufferShape.bucket(buffer.shape))
         guard magazine.pointee.shape == buffer.shape, cmempool_magazine_has_room(magazine) else { return false }
         let slot = UInt32(truncatingIfNeeded: buffer.ticket)
         let entry = cmempool_next_put_at(cache, slot)
@@ -291,7 +296,7 @@ public final class BufferPool: Sendable {
         if cmempool_magazine_has_room(magazine) {
             cmempool_magazine_push(magazine, Ticket.next(buffer.ticket))
         } else {
-            keepZeroed(Ticket.next(buffer.ticket), bucket)
+            keepZeroed(Ticket.next(buffer.ticket), BufferShape.bucket(buffer.shape))
         }
         return true
     }
@@ -304,7 +309,7 @@ public final class BufferPool: Sendable {
 
     @usableFromInline @inline(never)
     func slowGet(_ size: Int) -> Buffer {
-        if isByHighestBit, zeroing == .never, let buffer = unsampledGet(size, pool: index) { return buffer }
+        if isPlain, let buffer = unsampledGet(size, pool: index) { return buffer }
         return slowestGet(size)
     }
 

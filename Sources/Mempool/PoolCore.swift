@@ -522,8 +522,7 @@ extension PoolCore {
         else { return false }
         defer { InterruptedCalls.leave() }
         let bucket = BufferShape.bucket(shape)
-        guard bucket < Int(cache.pointee.bucket_count) else { return false }
-        let magazine = cmempool_magazine_at(cache, bucket)
+        let magazine = cmempool_put_magazine(cache, bucket)
         guard magazine.pointee.shape | BufferShape.watched == shape, cmempool_magazine_has_room(magazine),
             buffer.generation != .max
         else { return false }

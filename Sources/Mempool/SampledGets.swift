@@ -64,7 +64,8 @@ enum SampledGets {
 @inline(__always)
 func unsampledGet(_ size: Int, pool: Int) -> Buffer? {
     let left = cmempool_until_sampled()
-    guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS), let cache = cmempool_fast_cache(pool) else { return nil }
+    guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS) else { return nil }
+    let cache = cmempool_fast_cache(pool)
     let magazine = cmempool_own_magazine(cache, BucketLayout.highestBit(size))
     guard let buffer = BufferPool.take(size, cache, magazine) else { return nil }
     cmempool_set_until_sampled(left &- 1)

@@ -29,7 +29,12 @@ enum SlotTable {
     // and another one that puts would pull its cache lines back and forth.
 
     /// The generation of the ticket that the next get of each slot gives, the low half.
-    nonisolated(unsafe) static let nextGets = reserve(UInt32.self)
+    nonisolated(unsafe) static let nextGets = {
+        let generations = reserve(UInt32.self)
+        // Of slot 0: an empty magazine gives ticket 0, whose generation this is not.
+        generations[0] = 1
+        return generations
+    }()
     /// The generation of the ticket that the next put has to have, the low half: the same while the slot is idle, and one get behind
     /// while a caller owns the buffer.
     nonisolated(unsafe) static let nextPuts = reserve(UInt32.self)

@@ -70,6 +70,7 @@ enum ThreadCaches {
         for (bit, bucket) in pool.firstBuckets.enumerated() {
             cmempool_set_first_bucket(cache, bit, Int(bucket), cmempool_sample_interval() == 0)
         }
+        for named in 0..<64 { cmempool_set_put_bucket(cache, named, min(named, bucketCount)) }
         setOwned(thread, pool.index, cache)
         // While a recorder watches every buffer there is no fast path.
         if PoolHook.installed?.watchesEveryBuffer != true { setFast(thread, pool.index, cache) }
@@ -157,7 +158,7 @@ enum ThreadCaches {
     /// Frees a cache of the calling thread.
     private static func detach(_ cache: UnsafeMutablePointer<cmempool_cache>) {
         let index = Int(cache.pointee.pool_index)
-        setFast(cache.pointee.thread, index, nil)
+        setFast(cache.pointee.thread, index, cmempool_cache_of_nobody())
         setOwned(cache.pointee.thread, index, nil)
         free(cache)
     }

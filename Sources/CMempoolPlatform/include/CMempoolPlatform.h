@@ -13,8 +13,8 @@
 
 // MARK: - Thread caches
 
-/// The most buffers a magazine holds: as many as make it nine cache lines of 64 bytes, a factor that two cheap instructions multiply by.
-#define CMEMPOOL_MAGAZINE_SLOTS 68
+/// The most buffers a magazine holds: as many as make it nine cache lines of 64 bytes.
+#define CMEMPOOL_MAGAZINE_SLOTS 67
 /// The most buckets a pool has.
 #define CMEMPOOL_BUCKET_LIMIT 32
 /// Pools with an index below this have thread caches; the others work through the shared shelf only.
@@ -33,6 +33,9 @@ typedef struct cmempool_magazine {
     uint64_t *_Nonnull limit;
     /// The shape word (capacity, pool, bucket) of a whole buffer of this bucket.
     uint64_t shape;
+    /// 0, which is no ticket: what lies below the lowest one. An empty magazine gives it, and the get, which compares each ticket with the
+    /// generation of its slot, need not ask whether there is one.
+    uint64_t none;
     /// What the next gets give.
     uint64_t tickets[CMEMPOOL_MAGAZINE_SLOTS];
 } cmempool_magazine;
@@ -64,6 +67,8 @@ typedef struct cmempool_cache {
     uint16_t first_magazines[64];
     /// The same, always as it is.
     uint16_t own_magazines[64];
+    /// By the bucket that a buffer's shape names: its magazine, or the empty one.
+    uint16_t put_magazines[64];
     /// Of the thread, as the kernel has it.
     uint32_t thread_id;
     /// Whether the pool has ended: the magazines are empty and closed, and the thread makes another cache when it needs one.
@@ -87,10 +92,10 @@ typedef struct cmempool_deferred_put {
 
 /// One thread's caches by pool index.
 ///
-/// `fast` is what the inlined path reads; it stays empty while a recorder watches every get, so that every call takes the
-/// slow path, which works on `owned`.
+/// `fast` is what the inlined path reads; it stays `cmempool_no_cache` while a recorder watches every get, so that every call takes
+/// the slow path, which works on `owned`.
 typedef struct cmempool_thread {
-    cmempool_cache *_Nullable fast[CMEMPOOL_CACHED_POOLS];
+    cmempool_cache *_Nonnull fast[CMEMPOOL_CACHED_POOLS];
     cmempool_cache *_Nullable owned[CMEMPOOL_CACHED_POOLS];
     uint32_t thread_id;
     uint32_t is_registered;
@@ -131,7 +136,11 @@ CMEMPOOL_INLINE void cmempool_set_default_core(void *_Nonnull core) {
 /// The frame of the function that calls this.
 CMEMPOOL_INLINE void *_Nonnull cmempool_frame(void) { return __builtin_frame_address(0); }
 
-CMEMPOOL_INLINE cmempool_cache *_Nullable cmempool_fast_cache(intptr_t pool_index) {
+/// What a thread without a cache has instead: of no bucket, never changed. The inlined path need not ask for it.
+extern const cmempool_cache cmempool_no_cache;
+CMEMPOOL_INLINE cmempool_cache *_Nonnull cmempool_cache_of_nobody(void) { return (cmempool_cache *)&cmempool_no_cache; }
+
+CMEMPOOL_INLINE cmempool_cache *_Nonnull cmempool_fast_cache(intptr_t pool_index) {
     return cmempool_this_thread.fast[pool_index];
 }
 
@@ -177,8 +186,16 @@ CMEMPOOL_INLINE bool cmempool_magazine_has_slot(const cmempool_magazine *_Nonnul
     return __builtin_expect(magazine->top != magazine->bottom, true);
 }
 
-/// The ticket that the next pop gives.
+/// The ticket that the next pop gives, or 0.
 CMEMPOOL_INLINE uint64_t cmempool_magazine_top(const cmempool_magazine *_Nonnull magazine) { return magazine->top[-1]; }
+
+/// Where that ticket is, and the pop of it once it was read.
+CMEMPOOL_INLINE uint64_t *_Nonnull cmempool_magazine_last(const cmempool_magazine *_Nonnull magazine) {
+    return magazine->top - 1;
+}
+CMEMPOOL_INLINE void cmempool_magazine_pop_at(cmempool_magazine *_Nonnull magazine, uint64_t *_Nonnull last) {
+    magazine->top = last;
+}
 
 CMEMPOOL_INLINE uint64_t cmempool_magazine_pop(cmempool_magazine *_Nonnull magazine) {
     uint64_t *top = magazine->top - 1;
@@ -215,6 +232,7 @@ CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine
 /// Makes a magazine empty and closed.
 CMEMPOOL_INLINE void cmempool_magazine_reset(cmempool_magazine *_Nonnull magazine) {
     magazine->top = magazine->bottom = magazine->limit = magazine->tickets;
+    magazine->none = 0;
 }
 
 CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_vacancy_slots(cmempool_vacancies *_Nonnull vacancies) {
@@ -223,6 +241,12 @@ CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_vacancy_slots(cmempool_vacancies *_N
 
 CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_first_magazine(cmempool_cache *_Nonnull cache, intptr_t bit) {
     cmempool_magazine *magazine = (cmempool_magazine *)((char *)cache + cache->first_magazines[bit]);
+    __asm__("" : "+r"(magazine));
+    return magazine;
+}
+
+CMEMPOOL_INLINE cmempool_magazine *_Nonnull cmempool_put_magazine(cmempool_cache *_Nonnull cache, intptr_t bucket) {
+    cmempool_magazine *magazine = (cmempool_magazine *)((char *)cache + cache->put_magazines[bucket]);
     __asm__("" : "+r"(magazine));
     return magazine;
 }
@@ -271,6 +295,11 @@ CMEMPOOL_INLINE void cmempool_set_first_bucket(cmempool_cache *_Nonnull cache, i
     cache->own_magazines[bit] = (uint16_t)((char *)&cache->magazines[bucket] - (char *)cache);
     if (!is_seen) bucket = cache->bucket_count;
     cache->first_magazines[bit] = (uint16_t)((char *)&cache->magazines[bucket] - (char *)cache);
+}
+
+/// Has puts of buffers of a bucket look at its magazine.
+CMEMPOOL_INLINE void cmempool_set_put_bucket(cmempool_cache *_Nonnull cache, intptr_t named, intptr_t bucket) {
+    cache->put_magazines[named] = (uint16_t)((char *)&cache->magazines[bucket] - (char *)cache);
 }
 
 /// Where the vacancies of a cache begin.

@@ -1,7 +1,6 @@
 // `BufferPool`: the pool that programs use, and the inlined fast path of get and put.
 
 public import CMempoolPlatform
-internal import Glibc
 
 /// A pool of byte buffers in buckets: nine from 512 B to 16 MiB, unless its configuration has another layout.
 ///
@@ -124,7 +123,8 @@ public final class BufferPool: Sendable {
     private func get(_ size: Int, from frame: UnsafeMutableRawPointer) throws(PoolAllocationError) -> Buffer {
         let buffer = try core.get(size, from: frame)
         cmempool_keep_frame()
-        if zeroing != .never { prepareZeroing(buffer) }
+        // Without a ticket it was mapped for a signal handler, and is zero.
+        if zeroing != .never, buffer.ticket != 0 { prepareZeroing(buffer) }
         return buffer
     }
 
@@ -351,18 +351,11 @@ public final class BufferPool: Sendable {
 
     @inlinable @inline(__always)
     func prepareZeroing(_ buffer: Buffer) {
-        // Without a ticket: mapped for a signal handler, and zero.
-        guard buffer.ticket != 0 else { return }
         if zeroing == .onGet {
-            zeroAtGet(buffer)
+            cmempool_clear(buffer.base.unsafelyUnwrapped, buffer.count)
         } else {
             // A buffer's own count will not do at the put: a prefix may be put in its place.
             cmempool_remember_request(UInt32(truncatingIfNeeded: buffer.ticket), buffer.count)
         }
-    }
-
-    @usableFromInline
-    func zeroAtGet(_ buffer: Buffer) {
-        if let base = buffer.base { memset(base, 0, buffer.count) }
     }
 }

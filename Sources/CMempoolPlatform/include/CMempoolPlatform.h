@@ -274,6 +274,8 @@ CMEMPOOL_INLINE void cmempool_remember_request(uint32_t slot, intptr_t request) 
     cmempool_zeroing_requests[slot] = (uint64_t)request;
 }
 CMEMPOOL_INLINE intptr_t cmempool_remembered_request(uint32_t slot) { return (intptr_t)cmempool_zeroing_requests[slot]; }
+/// Overwrites bytes with zeros.
+CMEMPOOL_INLINE void cmempool_clear(void *_Nonnull base, size_t count) { memset(base, 0, count); }
 /// Overwrites that of a slot's buffer. `count` is usually the same: what a prefix that was put has is less.
 CMEMPOOL_INLINE void cmempool_zero(void *_Nonnull base, size_t count, uint32_t slot) {
     if (__builtin_expect(cmempool_zeroing_requests[slot] != count, 0)) {

@@ -229,10 +229,10 @@ CMEMPOOL_INLINE void cmempool_magazine_push(cmempool_magazine *_Nonnull magazine
     cmempool_magazine_push_at(magazine, magazine->top, ticket);
 }
 
-/// Makes a magazine empty and closed.
+/// Makes a magazine empty, closed, and of no buffers.
 CMEMPOOL_INLINE void cmempool_magazine_reset(cmempool_magazine *_Nonnull magazine) {
     magazine->top = magazine->bottom = magazine->limit = magazine->tickets;
-    magazine->none = 0;
+    magazine->shape = magazine->none = 0;
 }
 
 CMEMPOOL_INLINE uint32_t *_Nonnull cmempool_vacancy_slots(cmempool_vacancies *_Nonnull vacancies) {

@@ -6,6 +6,7 @@ internal import MempoolRecording
 /// A group of rows that can be asked for by name.
 package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
     case pair
+    case flatness
     case mixed
     case fifo
     case handoff
@@ -21,6 +22,7 @@ package enum BenchmarkGroup: String, CaseIterable, Codable, Sendable {
     package var abstract: String {
         switch self {
         case .pair: "get, touch the first byte, put"
+        case .flatness: "the pool alone: get, touch the first byte, put, all sizes in turns"
         case .mixed: "pairs of mixed sizes"
         case .fifo: "64 outstanding: put the oldest, get another one"
         case .handoff: "producer to consumer: got on one thread, put on another"
@@ -129,6 +131,9 @@ struct BenchmarkPlan: Sendable, Equatable {
             return [1, 2].filter { $0 <= options.processors }.flatMap { threads in
                 options.sizes.map { allocatorRow(group, .pair, size: $0, threads: threads, options) }
             }
+        case .flatness:
+            guard options.sizes.count > 1 else { return [] }
+            return [1, 2].filter { $0 <= options.processors }.map { flatnessRow(threads: $0, options) }
         case .mixed:
             return [WorkloadName.lognormal, .zipf].map { stream in
                 var row = allocatorRow(group, stream, size: usualSize, threads: 1, options)
@@ -208,6 +213,20 @@ struct BenchmarkPlan: Sendable, Equatable {
             size: size,
             threads: threads,
             contenders: contenders
+        )
+    }
+
+    /// The pool at one size against itself at the others.
+    private static func flatnessRow(threads: Int, _ options: BenchmarkOptions) -> RowPlan {
+        RowPlan(
+            group: .flatness,
+            workload: BenchmarkGroup.flatness.abstract,
+            label: threads == 1 ? "1 thread" : "\(threads) threads",
+            size: nil,
+            threads: threads,
+            contenders: options.sizes.map {
+                contender(BenchmarkText.bytes($0), .plain, .pair, size: $0, threads: threads)
+            }
         )
     }
 

@@ -31,11 +31,19 @@ package struct BenchmarkRow: Codable, Equatable, Sendable {
     /// The subject's first.
     package var measurements: [BenchmarkMeasurement]
 
-    /// The fastest of the others.
-    package var fastestPeer: BenchmarkMeasurement? { measurements.dropFirst().min { $0.nanoseconds < $1.nanoseconds } }
+    /// The fastest of the others; nil for `flatness`, where there are no others.
+    package var fastestPeer: BenchmarkMeasurement? {
+        group == .flatness ? nil : measurements.dropFirst().min { $0.nanoseconds < $1.nanoseconds }
+    }
 
-    /// The subject's time over that of the fastest peer; for `threads` its throughput over that with two threads.
+    /// The subject's time over that of the fastest peer; for `threads` its throughput over that with two threads, for `flatness` the
+    /// slowest time over the fastest.
     package var ratio: Double? {
+        if group == .flatness {
+            let times = measurements.map(\.nanoseconds).filter { $0 > 0 }
+            guard times.count > 1, let slowest = times.max(), let fastest = times.min() else { return nil }
+            return slowest / fastest
+        }
         guard let subject = measurements.first, let peer = fastestPeer, subject.nanoseconds > 0, peer.nanoseconds > 0
         else { return nil }
         return group == .threads
@@ -149,7 +157,7 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
         package var calibrationNanoseconds: Double
     }
 
-    /// How even the times of the subject are over the sizes of a section.
+    /// How even the times of the pool are over the sizes.
     package struct Flatness: Codable, Equatable, Sendable {
         package var threads: Int
         /// The slowest size over the fastest.
@@ -170,13 +178,10 @@ package struct BenchmarkReport: Codable, Equatable, Sendable {
     /// What could not be measured, and why: one sentence each.
     package var failures: [String]
 
-    /// Of the group `pair`, one for each number of threads that has more than one size.
+    /// One for each row of that group.
     package var flatness: [Flatness] {
-        let rows = rows.filter { $0.group == .pair }
-        return Set(rows.map(\.threads)).sorted().compactMap { threads in
-            let times = rows.filter { $0.threads == threads }.compactMap { $0.measurements.first?.nanoseconds }
-            guard times.count > 1, let slowest = times.max(), let fastest = times.min(), fastest > 0 else { return nil }
-            return Flatness(threads: threads, ratio: slowest / fastest)
+        rows.filter { $0.group == .flatness }.compactMap { row in
+            row.ratio.map { Flatness(threads: row.threads, ratio: $0) }
         }
     }
 

@@ -12,10 +12,6 @@ package enum BenchmarkText {
             lines.append(bold(heading(section), color))
             lines += section[0].isCostTable ? costs(section) : section[0].group.isList ? list(section) : matrix(section)
             if section[0].group == .pair {
-                let threads = section[0].threads
-                if let flatness = report.flatness.first(where: { $0.threads == threads }) {
-                    lines.append("  slowest size / fastest size of mempool: \(ratio(flatness.ratio))")
-                }
                 lines += SizeCurve.draw(section, unicode: unicode).map { "  " + $0 }
             }
         }
@@ -39,7 +35,7 @@ package enum BenchmarkText {
         var result: [[BenchmarkRow]] = []
         for row in rows {
             if let last = result.last?.last, last.group == row.group,
-                [.forms, .zeroing, .threads].contains(row.group)
+                [.flatness, .forms, .zeroing, .threads].contains(row.group)
                     || (row.group == .recorder
                         ? last.workload == row.workload
                         : last.threads == row.threads && last.workload == row.workload)
@@ -55,7 +51,7 @@ package enum BenchmarkText {
     private static func heading(_ section: [BenchmarkRow]) -> String {
         let row = section[0]
         var text = "\(row.group.rawValue): \(row.workload)"
-        if row.group.isList {
+        if row.group.isList || row.group == .flatness {
             if let size = row.size { text += ", \(bytes(size))" }
         } else {
             text += row.threads == 1 ? ", 1 thread" : ", \(row.threads) threads"
@@ -73,7 +69,7 @@ package enum BenchmarkText {
             for name in row.measurements.map(\.contender) where !names.contains(name) { names.append(name) }
         }
         let table =
-            [[""] + names + ["ratio"]]
+            [[""] + names + [section[0].group == .flatness ? "slowest / fastest" : "ratio"]]
             + section.map { row in
                 [row.label]
                     + names.map { name in row.measurements.first { $0.contender == name }.map(time) ?? "-" }
@@ -208,7 +204,7 @@ package enum BenchmarkText {
         if report.rows.contains(where: { $0.measurements.contains(where: \.isEstimate) }) {
             lines.append("         ~ too few quiet samples: the lower quartile of all, rather too high than too low")
         }
-        if report.rows.contains(where: { !$0.isCostTable && !$0.group.isList && $0.ratio != nil }) {
+        if report.rows.contains(where: { !$0.isCostTable && !$0.group.isList && $0.fastestPeer != nil }) {
             lines.append("ratio:   the time of mempool by that of the fastest other; below 1 mempool is faster")
         }
         lines += report.peers.map { "peer:    \($0.name) is \($0.path ?? "")" }
@@ -276,7 +272,7 @@ extension BenchmarkGroup {
     var isList: Bool {
         switch self {
         case .threads, .forms, .zeroing, .memory, .recorder: true
-        case .pair, .mixed, .fifo, .handoff, .pages, .swift: false
+        case .pair, .flatness, .mixed, .fifo, .handoff, .pages, .swift: false
         }
     }
 }

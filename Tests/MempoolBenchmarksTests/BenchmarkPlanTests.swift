@@ -30,6 +30,17 @@ struct BenchmarkPlanTests {
         #expect(rows.prefix(9).map(\.size) == BenchmarkSizes.all)
     }
 
+    @Test func `Flatness is measured with all sizes in one row, and only if there are some`() {
+        var options = options([.flatness])
+        let rows = BenchmarkPlan(options).rows
+        #expect(rows.map(\.threads) == [1, 2])
+        #expect(rows.allSatisfy { $0.contenders.map(\.task.size) == BenchmarkSizes.all })
+        #expect(rows.allSatisfy { row in row.contenders.allSatisfy { $0.task.threads == row.threads } })
+        #expect(rows[0].contenders.map(\.name).prefix(3) == ["512 B", "1 KiB", "4 KiB"])
+        options.sizes = [512]
+        #expect(BenchmarkPlan(options).rows.isEmpty)
+    }
+
     @Test func `One processor is not asked to measure two threads`() {
         let plan = BenchmarkPlan(options([.pair, .handoff, .recorder], processors: 1))
         #expect(plan.rows.allSatisfy { $0.threads == 1 })

@@ -67,6 +67,8 @@ struct BenchmarkTextTests {
                 row(.pair, "512 B", size: 512, [("mempool", 5), ("glibc", 12), ("jemalloc", 10)]),
                 row(.pair, "4 KiB", size: 4096, [("mempool", 5), ("glibc", 30), ("jemalloc", 15)]),
                 row(.pair, "16 MiB", size: 16_777_216, [("mempool", 6), ("glibc", 31), ("jemalloc", 7230)]),
+                row(.flatness, "1 thread", [("512 B", 5), ("4 KiB", 5.5), ("16 MiB", 6)]),
+                row(.flatness, "2 threads", threads: 2, [("512 B", 5), ("16 MiB", 4)]),
                 mixed,
                 row(.threads, "4 threads", size: 4096, threads: 4, [("4 threads", 4), ("2 threads", 5)]),
                 row(.forms, "Lease", size: 4096, [("Lease", 6), ("get and put", 5)]),
@@ -130,8 +132,9 @@ struct BenchmarkTextTests {
         let rows = Self.report.rows
         #expect(rows[0].ratio == 0.5)
         #expect(rows[0].fastestPeer?.contender == "jemalloc")
-        #expect(rows[4].ratio == 1.25)
-        #expect(Self.report.flatness == [BenchmarkReport.Flatness(threads: 1, ratio: 1.2)])
+        #expect(rows[6].ratio == 1.25)
+        #expect(rows[3].ratio == 1.2 && rows[3].fastestPeer == nil)
+        #expect(Self.report.flatness.map(\.threads) == [1, 2] && Self.report.flatness.map(\.ratio) == [1.2, 1.25])
         #expect(Self.row(.pair, "x", [("mempool", 5)]).ratio == nil)
     }
 
@@ -142,17 +145,17 @@ struct BenchmarkTextTests {
         let object = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
         #expect(object["schemaVersion"] as? Int == 1)
         let rows = try #require(object["rows"] as? [[String: Any]])
-        #expect(rows.count == 9)
+        #expect(rows.count == 11)
         #expect(rows[0]["ratios"] == nil)
         #expect(
-            rows[6]["ratios"] as? [String: Double] == [
+            rows[8]["ratios"] as? [String: Double] == [
                 "LeakSanitizer (gcc)": 0.8, "heaptrack": 0.25, "asleep": 20,
             ])
-        #expect(((rows[6]["measurements"] as? [[String: Any]])?[1])?["limit"] as? Double == 1)
+        #expect(((rows[8]["measurements"] as? [[String: Any]])?[1])?["limit"] as? Double == 1)
         #expect((object["recorder"] as? [String: Any])?["residentBytes"] as? Double == 95.4e6)
         #expect(rows[0]["ratio"] as? Double == 0.5)
         #expect(rows[0]["fastestPeer"] as? String == "jemalloc")
-        #expect((object["flatness"] as? [[String: Any]])?.count == 1)
+        #expect((object["flatness"] as? [[String: Any]])?.count == 2)
         #expect(try JSONDecoder().decode(BenchmarkReport.self, from: Data(text.utf8)) == Self.report)
     }
 
@@ -190,7 +193,6 @@ struct BenchmarkTextTests {
           512 B       5.0   12.0      10.0   0.50
           4 KiB       5.0   30.0      15.0   0.33
           16 MiB      6.0   31.0     7,230   0.19
-          slowest size / fastest size of mempool: 1.20
           7,230 │                  j
                 │
                 │
@@ -203,6 +205,11 @@ struct BenchmarkTextTests {
             5.0 │M        M        M
                  512 B    4 KiB    16 MiB
                  M mempool   g glibc   j jemalloc
+
+        flatness: the pool alone: get, touch the first byte, put, all sizes in turns, ns
+                     512 B  4 KiB  16 MiB  slowest / fastest
+          1 thread     5.0    5.5     6.0               1.20
+          2 threads    5.0      -     4.0               1.25
 
         mixed: pairs of mixed sizes, 1 thread, ns
                      mempool  glibc  ratio

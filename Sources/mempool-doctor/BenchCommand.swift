@@ -108,7 +108,7 @@ struct BenchCommand: DoctorCommand {
             return DoctorStatus.healthy
         }
         throw DoctorFailure(
-            "nothing could be measured: \(report.failures.first ?? "none of the groups fits this machine")",
+            "nothing could be measured: \(report.failures.first ?? "none of the groups has a row on this machine and at these sizes")",
             status: DoctorStatus.inconclusive
         )
     }

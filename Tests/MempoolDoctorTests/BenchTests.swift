@@ -38,6 +38,12 @@ import Testing
         }
     }
 
+    @Test func `Groups without a row are no measurement`() throws {
+        let result = try doctor("bench", "flatness", "--quick", "--sizes", "512", in: scratch)
+        #expect(result.status == 2)
+        #expect(result.errors.contains("none of the groups has a row on this machine and at these sizes"))
+    }
+
     @Test func `Groups with rows of their own, and the memory after a burst, are measured`() throws {
         let result = try doctor(
             "bench", "fifo", "pages", "threads", "zeroing", "memory", "--quick", "--rounds", "1",

@@ -172,7 +172,7 @@ struct BucketCore: ~Copyable, Sendable {
 
     // MARK: - Put
 
-    /// Takes all but `kept` slots of a magazine, those first that share cache lines. Returns how many went to the shelf, and how
+    /// Takes all but `kept` slots of a magazine, those that have lain longest. Returns how many went to the shelf, and how
     /// many were trimmed because the budget is used up.
     ///
     /// The magazine changes while the lock is held: a fork, which takes the lock first, finds each slot in one place only.

@@ -136,7 +136,8 @@ public final class BufferPool: Sendable {
     /// first reached the second in the usual way, as by a lock. Two threads that put it at the same instant are told apart only
     /// while a recorder watches every get, at levels full and paranoid: otherwise there is no atomic exchange, and both may be
     /// taken. The get that meets the second copy drops it and counts a double put, unless another get takes the first copy at that
-    /// instant. If the buffer was handed out and put again before the second put had ended, the put of its next owner is refused.
+    /// instant, or the second copy lay on the shelf while the buffer was got a multiple of 256 times. If the buffer was handed out and
+    /// put again before the second put had ended, the put of its next owner is refused, and its slot is lost.
     ///
     /// - Parameter buffer: A buffer of this pool, whole or a ``Buffer/prefix(_:)`` of it.
     @inlinable @inline(__always)

@@ -58,13 +58,13 @@ enum SampledGets {
 }
 
 /// What the inlined get would do if gets were not sampled, for those that are not: all of it, and the countdown. For pools
-/// with buckets of powers of two that do not zero; for the others the slow path counts.
+/// that are plain (`BufferPool.isPlain`); for the others the slow path counts.
 ///
 /// Nil if gets are not sampled, if this is the one that is, or if the magazine has nothing.
 @inline(__always)
 func unsampledGet(_ size: Int, pool: Int) -> Buffer? {
     let left = cmempool_until_sampled()
-    guard left > 1, pool < Int(CMEMPOOL_CACHED_POOLS) else { return nil }
+    guard left > 1 else { return nil }
     let cache = cmempool_fast_cache(pool)
     let magazine = cmempool_own_magazine(cache, BucketLayout.highestBit(size))
     guard let buffer = BufferPool.take(size, cache, magazine) else { return nil }

@@ -18,8 +18,8 @@ enum ShelfEntry {
     @inline(__always)
     static func slot(_ entry: UInt32) -> Int { Int(entry & (1 &<< slotBits &- 1)) }
 
-    /// The whole ticket: of the last 256 generations the one that fits. Almost always it is the last one; see
-    /// `PoolCore.isDuplicate(_:)`.
+    /// The whole ticket: of the last 256 gets the one that fits. Of a slot that was kept twice, a copy from a multiple of 256 gets
+    /// before is taken for the next one: the only such copy that gets by `PoolCore.isDuplicate(_:)`.
     @inline(__always)
     static func ticket(_ entry: UInt32, _ nextGets: UnsafeMutablePointer<UInt32>) -> UInt64 {
         let last = cmempool_load32(nextGets + slot(entry))
@@ -28,7 +28,7 @@ enum ShelfEntry {
     }
 }
 
-/// Two stacks of slot numbers that share one array: the shelf grows from its start, the vacant slots from its end.
+/// Two stacks that share one array: the shelf, of `ShelfEntry`s, grows from its start, the vacant slots, of their numbers, from its end.
 ///
 /// A slot of the bucket is on at most one of them, so an array with room for each slot once suffices, and a put never has to
 /// allocate. Should a slot come twice (see `PoolCore.isDuplicate(_:)`), what finds no room is dropped. Four bytes per slot.

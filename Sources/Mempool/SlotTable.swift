@@ -66,7 +66,7 @@ enum SlotTable {
         }
     }
 
-    /// Gives a run back. No ticket of it may be outstanding: its slots' generations are even.
+    /// Gives a run back. No ticket of it may be outstanding: the two generations of each slot are equal.
     static func returnRun(first: Int, count: Int) {
         state.withLock { $0.returned[count, default: []].append(first) }
     }

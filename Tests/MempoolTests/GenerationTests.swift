@@ -141,6 +141,28 @@ struct GenerationTests {
         #expect(pool.stats().inUse == 0 && pool.stats().discarded == 1)
     }
 
+    @Test(arguments: [1, 255, 257])
+    func `A copy on the shelf is dropped however many gets later, but for a multiple of 256`(
+        gets: Int
+    ) {
+        let pool = BufferPool()
+        let buffer = pool.get(100)
+        pool.put(buffer)
+        // As the second of two puts at the same instant leaves it when its thread ends.
+        let isShelved = pool.core.buckets[0].shelve(Ticket.next(buffer.ticket), budget: pool.core.budget)
+        #expect(isShelved)
+        var owner = pool.get(100)
+        for _ in 1..<gets {
+            pool.put(owner)
+            owner = pool.get(100)
+        }
+        let other = pool.get(100)
+        #expect(owner.slotNumber == buffer.slotNumber && other.slotNumber != owner.slotNumber)
+        #expect(pool.stats().discards.doublePut == 1)
+        [owner, other].forEach(pool.put)
+        #expect(pool.stats().inUse == 0)
+    }
+
     @Test func `A copy on the shelf is dropped too, and its memory stays while the other one is outstanding`() throws {
         let pool = BufferPool()
         let buffer = pool.get(5000)

@@ -13,8 +13,8 @@
 
 // MARK: - Thread caches
 
-/// The most buffers a magazine holds: as many as make it nine cache lines of 64 bytes.
-#define CMEMPOOL_MAGAZINE_SLOTS 67
+/// The most buffers a magazine holds.
+#define CMEMPOOL_MAGAZINE_SLOTS 64
 /// The most buckets a pool has.
 #define CMEMPOOL_BUCKET_LIMIT 32
 /// Pools with an index below this have thread caches; the others work through the shared shelf only.
@@ -44,7 +44,7 @@ typedef struct cmempool_magazine {
 #define CMEMPOOL_SLOTS_PER_LINE 16
 
 /// Slots of a bucket that have no memory yet, set aside for one thread: the generations of all of them lie in one cache
-/// line, which two threads would otherwise pull back and forth with every get and put.
+/// line of each array, which two threads would otherwise pull back and forth with every get and put.
 typedef struct cmempool_vacancies {
     uint32_t count;
     uint32_t slots[CMEMPOOL_SLOTS_PER_LINE];

@@ -37,20 +37,23 @@ enum SlotTable {
     }()
     /// The generation of the ticket that the next put has to have, the low half: the same while the slot is idle, and one get behind
     /// while a caller owns the buffer.
-    nonisolated(unsafe) static let nextPuts = reserve(UInt32.self)
+    ///
+    /// Shifted by some lines: the processor takes a load for one of what was just stored if the addresses have twelve bits in
+    /// common, and the put loads this right after the get stored the other one.
+    nonisolated(unsafe) static let nextPuts = reserve(UInt32.self, shiftedBy: 33 * slotsPerLine)
     /// The high half, touched once in 2^31 pairs.
     nonisolated(unsafe) static let generationsHigh = reserve(UInt32.self)
     /// Where each slot's buffer is; changes only while no caller owns it.
     nonisolated(unsafe) static let bases = reserve(UnsafeMutableRawPointer?.self)
 
-    /// Address space for an element per slot; pages exist once they are written.
-    static func reserve<Element>(_ type: Element.Type) -> UnsafeMutablePointer<Element> {
-        guard let memory = SystemMemory.reserve(type, slotLimit) else {
+    /// Address space for an element per slot, behind `shift` unused ones; pages exist once they are written.
+    static func reserve<Element>(_ type: Element.Type, shiftedBy shift: Int = 0) -> UnsafeMutablePointer<Element> {
+        guard let memory = SystemMemory.reserve(type, slotLimit + shift) else {
             let reason = systemError()
             let bytes = slotLimit * MemoryLayout<Element>.stride
             fatalError("mempool: cannot reserve \(bytes) bytes of address space for the slot table: \(reason)")
         }
-        return memory
+        return memory + shift
     }
 
     /// The first number of `count` consecutive slots, or nil if the table is used up.

@@ -96,7 +96,6 @@ final class FirstInFirstOutWorkload<Subject: BlockSubject> {
     private let ring: UnsafeMutablePointer<Subject.Block>
     private var oldest = 0
 
-    /// - Parameter depth: a power of two.
     init(_ subject: Subject, size: Int, depth: Int, touchesPages: Bool) {
         self.subject = subject
         self.size = size
@@ -117,29 +116,23 @@ final class FirstInFirstOutWorkload<Subject: BlockSubject> {
 
     @inline(__always)
     func run(_ operations: Int) {
-        let size = size
-        if touchesPages {
-            run(operations) { cbench_touch_pages($0, size) }
-        } else {
-            run(operations) { cbench_touch($0) }
-        }
-    }
-
-    @inline(__always)
-    private func run(_ operations: Int, touch: (UnsafeMutableRawPointer) -> Void) {
         let subject = subject
         let size = size
-        let mask = depth - 1
+        let depth = depth
+        let touchesPages = touchesPages
         let ring = ring
         var index = oldest
         for _ in 0..<operations {
-            let place = ring + (index & mask)
+            let place = ring + index
             subject.put(place.move())
             place.initialize(to: subject.get(cbench_hide(size)))
-            subject.withAddress(of: &place.pointee, touch)
+            subject.withAddress(of: &place.pointee) {
+                touchesPages ? cbench_touch_pages($0, size) : cbench_touch($0)
+            }
             index &+= 1
+            if index == depth { index = 0 }
         }
-        oldest = index & mask
+        oldest = index
     }
 }
 

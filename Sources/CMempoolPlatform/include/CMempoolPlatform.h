@@ -36,8 +36,8 @@ typedef struct cmempool_magazine {
     /// 0, which is no ticket: what lies below the lowest one. An empty magazine gives it, and the get, which compares each ticket with the
     /// generation of its slot, need not ask whether there is one.
     uint64_t none;
-    /// What the next gets give.
-    uint64_t tickets[CMEMPOOL_MAGAZINE_SLOTS];
+    /// What the next gets give; three more than there are, so that a magazine is nine cache lines and all lie alike to these.
+    uint64_t tickets[CMEMPOOL_MAGAZINE_SLOTS + 3];
 } cmempool_magazine;
 
 /// As many generations as lie in one cache line.

@@ -61,6 +61,14 @@ package struct Benchmark {
             progress(Double(number) / steps, "\(row.group.rawValue) \(row.label)")
             measured.append((row, samples(of: row)))
         }
+        // Rows that stayed noisy get another chance when all others are done: neighbours go after a while.
+        let noisy = measured.indices.filter { Self.isNoisy(measured[$0].plan, measured[$0].samples, gauges) }
+        for (number, index) in noisy.enumerated() where !options.isQuick {
+            if shouldStop() { return nil }
+            let row = measured[index].plan
+            progress(Double(number) / Double(noisy.count), "again, was noisy: \(row.group.rawValue) \(row.label)")
+            for (contender, more) in samples(of: row).enumerated() { measured[index].samples[contender] += more }
+        }
         var recorder: RecorderCost?
         if plan.measuresRecorder, !shouldStop() {
             progress(Double(plan.rows.count) / steps, "recorder start, memory and report")
@@ -110,6 +118,14 @@ package struct Benchmark {
     }
 
     private func gauge(_ program: String) -> NoiseGauge { gauges[program] ?? NoiseGauge() }
+
+    /// Whether some contender that could be measured has too few quiet samples. Long samples average by themselves.
+    static func isNoisy(_ plan: RowPlan, _ samples: [[Sample]], _ gauges: [String: NoiseGauge]) -> Bool {
+        plan.group != .threads
+            && zip(plan.contenders, samples).contains { contender, samples in
+                !samples.isEmpty && gauges[contender.program]?.hasEnough(samples) == false
+            }
+    }
 
     private func row(_ plan: RowPlan, _ samples: [[Sample]]) -> BenchmarkRow? {
         let measurements = zip(plan.contenders, samples).map {

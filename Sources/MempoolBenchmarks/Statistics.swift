@@ -43,6 +43,11 @@ struct NoiseGauge: Sendable {
 
     func isQuiet(_ sample: Sample) -> Bool { sample.calibration <= undisturbed * Self.tolerance }
 
+    /// Whether so many samples were quiet that their median is the figure.
+    func hasEnough(_ samples: [Sample]) -> Bool {
+        samples.count(where: isQuiet) >= min(BenchmarkMeasurement.enoughSamples, samples.count)
+    }
+
     /// How many samples were quiet.
     var quietCount: Int {
         let limit = undisturbed * Self.tolerance
@@ -60,7 +65,7 @@ extension BenchmarkMeasurement {
     /// done, but hardly slows a loop that waits for its own stores, and such a loop came out twice as fast as it is.
     init?(contender: String, limit: Double? = nil, samples: [Sample], gauge: NoiseGauge) {
         let quiet = samples.filter(gauge.isQuiet)
-        let isEstimate = quiet.count < min(Self.enoughSamples, samples.count)
+        let isEstimate = !gauge.hasEnough(samples)
         let times = (isEstimate ? samples : quiet).map(\.nanoseconds)
         guard let typical = Statistics.quantile(times, isEstimate ? 0.25 : 0.5),
             let low = Statistics.quantile(times, 0.1),

@@ -63,6 +63,25 @@ struct StatisticsTests {
         #expect(measurement.isEstimate)
     }
 
+    @Test func `A row is noisy that has too few quiet samples of somebody, unless they are long or there are none`() {
+        let gauges = [
+            "": gauge([Double](repeating: 100, count: 100)), "/x": gauge([Double](repeating: 300, count: 100)),
+        ]
+        func samples(_ quiet: Int, _ calibration: Double = 100) -> [Sample] {
+            (0..<20).map { Sample(nanoseconds: 1, calibration: $0 < quiet ? calibration : 1000) }
+        }
+        let pair = BenchmarkPlan(BenchmarkOptions()).rows[0]
+        var row = pair
+        row.contenders = [pair.contenders[0], pair.contenders[0]]
+        row.contenders[1].instrument = Instrument(name: "x", program: "/x", limit: 1)
+        #expect(!Benchmark.isNoisy(row, [samples(5), samples(5, 300)], gauges))
+        #expect(Benchmark.isNoisy(row, [samples(4), samples(5, 300)], gauges))
+        #expect(Benchmark.isNoisy(row, [samples(5), samples(4, 300)], gauges))
+        #expect(!Benchmark.isNoisy(row, [samples(5), []], gauges))
+        row.group = .threads
+        #expect(!Benchmark.isNoisy(row, [samples(0), samples(0)], gauges))
+    }
+
     @Test func `Three quiet samples of three are enough`() throws {
         let gauge = gauge([Double](repeating: 100, count: 100))
         let samples = [Sample](repeating: Sample(nanoseconds: 10, calibration: 100), count: 3)

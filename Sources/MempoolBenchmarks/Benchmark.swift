@@ -128,8 +128,11 @@ package struct Benchmark {
     }
 
     private func row(_ plan: RowPlan, _ samples: [[Sample]]) -> BenchmarkRow? {
+        // All sizes alike: their times differ less than quiet ones from others.
+        let isEstimate = plan.group == .flatness && Self.isNoisy(plan, samples, gauges)
         let measurements = zip(plan.contenders, samples).map {
-            BenchmarkMeasurement(contender: $0.name, limit: $0.limit, samples: $1, gauge: gauge($0.program))
+            BenchmarkMeasurement(
+                contender: $0.name, limit: $0.limit, samples: $1, gauge: gauge($0.program), asEstimate: isEstimate)
         }
         // Without its subject a row says nothing.
         guard let subject = measurements.first, subject != nil else { return nil }

@@ -63,9 +63,13 @@ extension BenchmarkMeasurement {
     ///
     /// Not divided by how much slower the calibration was: a neighbour on the same core halves what the calibration gets
     /// done, but hardly slows a loop that waits for its own stores, and such a loop came out twice as fast as it is.
-    init?(contender: String, limit: Double? = nil, samples: [Sample], gauge: NoiseGauge) {
+    ///
+    /// - Parameter asEstimate: Whether to take it for one even so, as others that it is compared with are.
+    init?(
+        contender: String, limit: Double? = nil, samples: [Sample], gauge: NoiseGauge, asEstimate: Bool = false
+    ) {
         let quiet = samples.filter(gauge.isQuiet)
-        let isEstimate = !gauge.hasEnough(samples)
+        let isEstimate = asEstimate || !gauge.hasEnough(samples)
         let times = (isEstimate ? samples : quiet).map(\.nanoseconds)
         guard let typical = Statistics.quantile(times, isEstimate ? 0.25 : 0.5),
             let low = Statistics.quantile(times, 0.1),

@@ -82,6 +82,15 @@ struct StatisticsTests {
         #expect(!Benchmark.isNoisy(row, [samples(0), samples(0)], gauges))
     }
 
+    @Test func `What is compared with estimates is one as well`() throws {
+        let gauge = gauge([Double](repeating: 100, count: 100))
+        let samples = (1...9).map { Sample(nanoseconds: Double($0), calibration: 100) }
+        let alone = try #require(BenchmarkMeasurement(contender: "x", samples: samples, gauge: gauge))
+        #expect(alone.nanoseconds == 5 && !alone.isEstimate)
+        let among = BenchmarkMeasurement(contender: "x", samples: samples, gauge: gauge, asEstimate: true)
+        #expect(among?.nanoseconds == 3 && among?.isEstimate == true)
+    }
+
     @Test func `Three quiet samples of three are enough`() throws {
         let gauge = gauge([Double](repeating: 100, count: 100))
         let samples = [Sample](repeating: Sample(nanoseconds: 10, calibration: 100), count: 3)

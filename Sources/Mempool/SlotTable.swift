@@ -81,7 +81,8 @@ enum SlotTable {
     /// The ticket that the next get of an idle slot gives.
     static func nextTicket(of slot: Int) -> UInt64 { Ticket.word(slot, cmempool_load32(nextPuts + slot)) }
 
-    /// Whether the buffer with a ticket is outstanding.
+    /// Whether the buffer that was handed out with a ticket is outstanding. Of the next ticket of an idle slot, which nobody has yet, this
+    /// is true as well.
     @inline(__always)
     static func isOutstanding(_ ticket: UInt64) -> Bool {
         cmempool_load32_acquire(nextPuts + Ticket.slot(ticket)) == Ticket.generation(ticket)
